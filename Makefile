@@ -1,0 +1,39 @@
+# Two commands are enough: `make demo`, `make test`. Everything is installed into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install demo test check bench clean
+
+# The venv is made without pip and filled by the caller's: Debian's Python has pip but may lack ensurepip.
+.venv/bin/python:
+	$(PYTHON) -m venv --without-pip .venv
+
+.venv/.installed: pyproject.toml | .venv/bin/python
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check pip --editable .
+	touch $@
+
+.venv/.installed-test: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	touch $@
+
+install: .venv/.installed
+
+demo: install
+	$(BIN)/saxs-pipeline run sample_data/run.yaml
+
+test: .venv/.installed-test
+	$(BIN)/python -m pytest
+
+check: .venv/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+bench: .venv/.installed-test
+	$(BIN)/python benchmarks/end_to_end.py
+	$(BIN)/python benchmarks/accuracy.py
+
+clean:
+	rm -rf .venv sample_data/results

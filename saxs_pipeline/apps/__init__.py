@@ -1,0 +1,1 @@
+"""Commands; heavy imports happen inside them."""

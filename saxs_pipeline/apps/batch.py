@@ -1,0 +1,67 @@
+"""One run after the beamtime: run file in, results folder out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from saxs_pipeline import engine, pipeline, plan
+from saxs_pipeline.apps.terminal import frame_progress
+from saxs_pipeline.outputs.folder import staged
+from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.types import RunResult
+
+Timings = dict[str, float]
+
+
+@contextmanager
+def _timed(timings: Timings, name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timings[name] = time.perf_counter() - start
+
+
+def compute(run: RunFile, *, quiet: bool = False) -> RunResult:
+    """Frames → quantities; raises BadInput if the inputs cannot be used or no frame is usable."""
+    timings: Timings = {}
+    with _timed(timings, "prepare"):
+        prepared = plan.prepare(run)
+    with _timed(timings, "process"), frame_progress(len(prepared), quiet=quiet) as advance:
+        chunks = engine.run_chunks(prepared, run.config.engine, advance)
+    with _timed(timings, "finish"):
+        result = pipeline.finish(prepared, run, chunks, timings)
+    if not result.curves.usable.any():
+        problems = result.curves.problems
+        raise run.error("data.frames", f"none of {len(problems)} frames is usable; the first: {problems[0]}")
+    return result
+
+
+def write(result: RunResult, run: RunFile) -> tuple[Path, Timings]:
+    """All results into the output folder, complete or not at all; returns the folder and seconds per stage."""
+    from saxs_pipeline.outputs import nexus, nxcansas, plots, report, tables
+
+    folder, timings = run.config.output.folder, dict(result.timings_s)
+    frames = run.config.output.curves
+    unknown = [frame for frame in frames if frame >= len(result.curves.index)]
+    if unknown:
+        raise run.error("output.curves", f"frame {unknown[0]} does not exist; there are {len(result.curves.index)}")
+    with staged(folder) as staging:
+        with _timed(timings, "export"):
+            tables.write_series(result, staging / "series.csv")
+            tables.write_curves(result, staging / "curves", frames)
+            nexus.write_run(result, staging / "run.nxs")
+            nxcansas.write(result, staging / "run_nxcansas.h5")
+        with _timed(timings, "figures"):
+            figures = plots.write_figures(result, staging / "figures", frames)
+        with _timed(timings, "report"):
+            report.write(result, figures, staging / "report.html")
+    return folder, timings
+
+
+def check_output(run: RunFile) -> None:
+    """Fail before the work, not after it, when the results could not be written."""
+    with staged(run.config.output.folder):
+        pass
+

@@ -1,0 +1,187 @@
+"""What a run would do (`check`) and what is in a file (`inspect`), as rows of text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from saxs_pipeline import engine, geometry
+from saxs_pipeline.config import Engine
+from saxs_pipeline.io.curves_source import open_curves
+from saxs_pipeline.io.frames import open_frames
+from saxs_pipeline.io.scalers import read_scalers
+from saxs_pipeline.plan import open_curve_stack, warnings
+from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.series import FrameSeries, open_dark, open_reference, open_sample
+from saxs_pipeline.stages.integrate import IntegrationSpec, build_integrator
+from saxs_pipeline.types import BadInput, Floats, FrameTimes, SourceInfo
+
+Rows = list[tuple[str, str]]
+
+
+def check(run: RunFile) -> Rows:
+    """What `run` would do, from headers and scalers alone; raises BadInput where it could not start."""
+    if run.config.data.frames is None:
+        curves = open_curve_stack(run)
+        rows = [("curves", f"{len(curves.index)} × {len(curves.q_nm)} points"), _time_row(curves.time_s)]
+        return rows + [("note", text) for text in warnings(run)]
+    series = open_sample(run)
+    spec = geometry.specify(run, series.info)
+    rows = [
+        ("frames", _frames_text(series.info)),
+        _time_row(series.start_s + 0.5 * series.exposure_s),
+        ("time source", series.time_origin),
+        ("monitor", f"{run.config.intensity.monitor}: {_range_text(series.monitor)}"),
+        *_geometry_rows(spec),
+        *_reference_rows(run),
+        ("background", _background_text(run, series)),
+        ("model", "Gaussian spheres + constant" if run.config.model else "none: stops at I(q)"),
+        ("memory", _memory_text(series.info, spec, run.config.engine)),
+        ("results", str(run.config.output.folder)),
+    ]
+    bad = sum(bool(problem) for problem in series.problems)
+    if bad:
+        rows.append(("note", f"{bad} frames have no usable monitor and will be skipped"))
+    return rows + [("note", text) for text in (*warnings(run), *series.warnings)]
+
+
+def inspect(path: Path) -> Rows:
+    """What is in a file: frames, integrated curves, or scalers, recognised from its content."""
+    readers: tuple[Callable[[Path], Rows], ...] = (_inspect_frames, _inspect_curves, _inspect_scalers)
+    errors = []
+    for reader in readers:
+        try:
+            return [("file", str(path)), *reader(path)]
+        except BadInput as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _inspect_frames(path: Path) -> Rows:
+    source = open_frames((path,))
+    info = source.info
+    source.close()
+    rows = [("format", info.kind), ("frames", _frames_text(info))]
+    rows += _times_rows(info.times) + _monitor_rows(info.monitors)
+    if info.geometry is not None:
+        g = info.geometry
+        rows.append(("distance", f"{g.distance_m:g} m"))
+        rows.append(("beam centre", f"{g.poni2_m / g.pixel2_m:.2f}, {g.poni1_m / g.pixel1_m:.2f} px (fast, slow)"))
+        rows.append(("pixel size", f"{g.pixel2_m * 1e6:g} × {g.pixel1_m * 1e6:g} µm"))
+        if g.wavelength_m:
+            rows.append(("energy", f"{geometry.HC_KEV_M / g.wavelength_m:.6g} keV"))
+        if any((g.rot1, g.rot2, g.rot3)):
+            rows.append(("rotation", f"{g.rot1:g}, {g.rot2:g}, {g.rot3:g} rad"))
+    for name, value in (("dummy", info.dummy), ("pedestal", info.pedestal), ("saturation", info.saturation)):
+        if value is not None:
+            rows.append((name, f"{value:g} ADU"))
+    rows += [(f"header {key}", value) for key, value in info.header.items()]
+    return rows + [("note", text) for text in info.warnings]
+
+
+def _inspect_curves(path: Path) -> Rows:
+    curves = open_curves((path,), q_unit=None, intensity_unit="1/mm")
+    return [
+        ("format", "integrated curves"),
+        ("curves", f"{len(curves.index)} × {len(curves.q_nm)} points"),
+        ("q", f"{curves.q_nm[0]:.4g} to {curves.q_nm[-1]:.4g} (1/nm where the file states its unit)"),
+        _time_row(curves.time_s),
+    ]
+
+
+def _inspect_scalers(path: Path) -> Rows:
+    table = read_scalers(path)
+    return [
+        ("format", table.kind),
+        *_times_rows(table.times),
+        *_monitor_rows(table.monitors),
+        *(("note", text) for text in table.warnings),
+    ]
+
+
+def _frames_text(info: SourceInfo) -> str:
+    files = f"{len(info.paths)} files, first {info.paths[0].name}" if len(info.paths) > 1 else info.paths[0].name
+    return f"{info.n_frames} of {info.shape[0]} × {info.shape[1]} px, {info.dtype} ({info.kind}, {files})"
+
+
+def _time_row(times: Floats) -> tuple[str, str]:
+    known = times[np.isfinite(times)]
+    if not len(known):
+        return ("time", "not known")
+    return ("time", f"{known[0]:.6g} to {known[-1]:.6g} s after time.zero (mid-exposure)")
+
+
+def _times_rows(times: FrameTimes | None) -> Rows:
+    if times is None:
+        return [("times", "none in this file")]
+    start, exposure = times.start_s, times.exposure_s
+    text = f"{len(start)} starts {start[0]:.6g} to {start[-1]:.6g} s, exposure {_range_text(exposure)} s"
+    return [("times", f"{text} ({times.origin})")]
+
+
+def _monitor_rows(monitors: Mapping[str, Floats]) -> Rows:
+    return [(f"monitor {name}", _range_text(values)) for name, values in monitors.items()]
+
+
+def _range_text(values: Floats) -> str:
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return "no finite value"
+    return f"{known.min():.6g}" if known.min() == known.max() else f"{known.min():.6g} to {known.max():.6g}"
+
+
+def _geometry_rows(spec: IntegrationSpec) -> Rows:
+    integrator = build_integrator(spec.geometry)
+    q = integrator.center_array(spec.mask.shape, unit="q_nm^-1")[~spec.mask]
+    detector = integrator.detector
+    return [
+        (
+            "geometry",
+            f"{integrator.dist:.6g} m, {geometry.energy_keV(spec.geometry):.6g} keV, beam centre "
+            f"{integrator.poni2 / detector.pixel2:.2f}, {integrator.poni1 / detector.pixel1:.2f} px (fast, slow)",
+        ),
+        ("mask", f"{spec.mask.mean():.1%} of the pixels"),
+        ("q range", f"{q.min():.4g} to {q.max():.4g} 1/nm on the detector"),
+        ("q bins", f"{spec.bins} in {spec.q_range_nm[0]:g} to {spec.q_range_nm[1]:g} 1/nm, {spec.splitting} splitting"),
+    ]
+
+
+def _reference_rows(run: RunFile) -> Rows:
+    corrections, water = run.config.corrections, run.config.intensity.water
+    background = run.config.background
+    rows = []
+    if corrections is not None and corrections.dark is not None:
+        rows.append(("dark", _frames_text(open_dark(run, corrections.dark).info)))
+    if water is not None:
+        rows.append(("water", _frames_text(open_reference(run, water, "intensity.water").info)))
+        rows.append(("empty cell", _frames_text(open_reference(run, water.empty, "intensity.water.empty").info)))
+    if background is not None and background.file is not None:
+        rows.append(("background file", _frames_text(open_reference(run, background.file, "background.file").info)))
+    return rows
+
+
+def _background_text(run: RunFile, series: FrameSeries) -> str:
+    choice = run.config.background
+    if choice is None:
+        return "none: nothing is subtracted"
+    if choice.file is not None:
+        return "frames of its own"
+    if choice.frames is not None:
+        return f"{len(choice.frames)} frames of the scan"
+    assert choice.time is not None
+    times = series.start_s + 0.5 * series.exposure_s
+    inside = int(((times >= choice.time[0]) & (times <= choice.time[1])).sum())
+    if not inside:
+        raise run.error(
+            "background.time", f"no frame lies in {choice.time[0]:g} to {choice.time[1]:g} s after time.zero"
+        )
+    return f"{inside} frames of the scan, {choice.time[0]:g} to {choice.time[1]:g} s"
+
+
+def _memory_text(info: SourceInfo, spec: IntegrationSpec, settings: Engine) -> str:
+    pixels = info.shape[0] * info.shape[1]
+    chunks = engine.workers(settings) * settings.chunk * pixels * info.dtype.itemsize
+    working = engine.workers(settings) * pixels * 8 * 8 + info.n_frames * spec.bins * 8 * 10
+    return f"about {(chunks + working) / 2**20:.0f} MiB above the libraries, {engine.workers(settings)} workers"

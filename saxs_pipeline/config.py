@@ -1,0 +1,336 @@
+"""The run file: every key with its unit, its meaning and its limits.
+
+`runfile.load` reads the YAML and reports all mistakes at once with their line and column; this module says what is
+right. Numbers that have a unit are written with it ("18 keV"), and arrive here in the internal units (see types.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from saxs_pipeline.fields import (
+    Files,
+    Folder,
+    FrameSelection,
+    InverseNm,
+    Metres,
+    OneFile,
+    QRange,
+    Quantity,
+    Radians,
+    Ratio,
+    Seconds,
+    SizeRange,
+    Thickness,
+    Time_s,
+    TimeRange,
+)
+from saxs_pipeline.types import Uncertain
+
+
+def misplaced(key: str, message: str) -> PydanticCustomError:
+    """An error of a whole section that belongs to one of its keys (the message is data, braces stay as they are)."""
+    return PydanticCustomError("misplaced", "{message}", {"key": key, "message": message})
+
+
+class Section(BaseModel):
+    """A section of the run file: unknown keys are errors, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+class TimingLaw(Section):
+    """Period of frame n (from 1): exposure + wait · growth^(n-1) (Prins SI, S1.4)."""
+
+    exposure: Seconds
+    wait: Annotated[float, Quantity("s", "not negative")] = 0.0
+    growth: Annotated[float, Field(gt=0)] = 1.0
+
+
+class Time(Section):
+    """Where the frames' times come from, and when the injection was."""
+
+    source: Literal["auto", "scalers", "file", "law"] = "auto"
+    law: TimingLaw | None = None
+    zero: Time_s = Field(0.0, description="the injection, on the clock of the frames")
+
+    @model_validator(mode="after")
+    def _law_given(self) -> Self:
+        if self.source == "law" and self.law is None:
+            raise misplaced("source", "source: law needs `law: {exposure: 75 ms, wait: 22 ms, growth: 1.015}`")
+        return self
+
+
+class CurveFiles(Section):
+    """Already-integrated 1D stacks: ID02 result_ave, SAXSutilities, or three-column text, one file per curve."""
+
+    files: Files
+    q_unit: Literal["1/nm", "1/Å", "1/angstrom", "1/m"]
+    intensity_unit: Literal["1/mm", "1/cm", "1/m"]
+
+
+class Data(Section):
+    """The measurement: images (`frames`) or integrated curves (`curves`), their scalers and their times."""
+
+    frames: Files | None = None
+    curves: CurveFiles | None = None
+    scalers: Files | None = None
+    detector: str | None = Field(None, description="which detector of a .fio scan")
+    roots: tuple[Folder, ...] = Field((), description="folders that paths found inside files may point into")
+    time: Time = Time()
+
+    @model_validator(mode="after")
+    def _one_input(self) -> Self:
+        if (self.frames is None) == (self.curves is None):
+            raise misplaced("frames", "give exactly one of `frames` (images) and `curves` (integrated)")
+        return self
+
+
+class FrameFiles(Section):
+    """Frames of a reference measurement (dark, empty cell, background); a bare path stands for `frames:` alone."""
+
+    frames: Files
+    scalers: Files | None = None
+    transmission: Ratio | None = Field(None, description="of this measurement; with monitor I0 only")
+
+
+def _frames_alone(value: Any) -> Any:
+    return {"frames": value} if isinstance(value, str | list) else value
+
+
+Reference = Annotated[FrameFiles, BeforeValidator(_frames_alone)]
+
+
+# --- geometry and corrections ----------------------------------------------------------------------------------------
+
+
+class Geometry(Section):
+    """A PONI file; or the frames' header, with any of the values overridden; or all values here."""
+
+    poni: OneFile | None = None
+    header: bool = False
+    detector: str | None = Field(None, description="pyFAI's name of the detector, for its mask and pixel size")
+    distance: Metres | None = None
+    center: tuple[float, float] | None = Field(None, description="beam centre in px, fast axis first")
+    pixel_size: Metres | None = None
+    energy: Annotated[float, Quantity("keV")] | None = None
+    rotation: tuple[Radians, Radians, Radians] | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        explicit = {"distance": self.distance, "center": self.center, "energy": self.energy}
+        if self.poni is not None:
+            if self.header or any(v is not None for v in (*explicit.values(), self.pixel_size, self.rotation)):
+                raise misplaced("poni", "a PONI file holds the whole geometry; remove the other keys, or `poni`")
+        elif not self.header:
+            missing = [name for name, value in explicit.items() if value is None]
+            if self.pixel_size is None and self.detector is None:
+                missing.append("pixel_size")
+            if missing:
+                raise misplaced("", f"give `poni: FILE`, `header: true`, or also {', '.join(missing)}")
+        return self
+
+
+class Corrections(Section):
+    """What is done to the pixels. gain, read_noise and polarization carry meaning: they have no default."""
+
+    gain: Annotated[float, Field(gt=0, description="ADU per photon; 1 for a photon counter")]
+    read_noise: Annotated[float, Field(ge=0, description="ADU, standard deviation per pixel; 0 for a photon counter")]
+    polarization: Annotated[float, Field(ge=-1, le=1)] | None = Field(description="factor as in pyFAI; null: off")
+    solid_angle: bool = True
+    pedestal: float | None = Field(
+        None, description="ADU, constant offset in frames and darks alike; default: what the header says, else 0"
+    )
+    dark: Reference | None = None
+    flat: OneFile | None = None
+    mask: OneFile | None = Field(None, description="image, non-zero = masked")
+    dummy: float | None = Field(None, description="value of pixels that were not measured; overrides the header's")
+    dummy_delta: Annotated[float, Field(ge=0)] = 0.0
+    saturation: Annotated[float, Field(gt=0)] | None = Field(None, description="ADU; such pixels are not used")
+
+
+class Integration(Section):
+    """Bins of the azimuthal integration, linear in q."""
+
+    bins: Annotated[int, Field(ge=10, le=100_000)]
+    q_min: InverseNm
+    q_max: InverseNm
+    splitting: Literal["none", "bbox", "full"] = Field(
+        "none", description="pixel splitting correlates neighbouring bins: their errors are then too small"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.q_min < self.q_max:
+            raise misplaced("q_max", f"q_max must be larger than q_min ({self.q_min:g} 1/nm)")
+        return self
+
+
+# --- intensity and background ----------------------------------------------------------------------------------------
+
+
+class Water(FrameFiles):
+    """Water in its cell against the empty cell: the absolute scale."""
+
+    empty: Reference
+    thickness: Thickness
+    cross_section: Annotated[Uncertain, Quantity("1/mm", uncertain=True)] = Field(
+        description="dΣ/dΩ, e.g. 1.65e-3 1/mm (Dreiss et al. 2006)"
+    )
+    window: QRange
+
+
+class Intensity(Section):
+    """From normalised to absolute intensity: monitor, thickness, and water or a known factor."""
+
+    monitor: str | None = Field(
+        None, description="I1 (after the sample), I0 (needs transmission), exposure, none, or a scaler's name"
+    )
+    transmission: Ratio | None = None
+    thickness: Thickness | None = None
+    water: Water | None = None
+    scale: Ratio | None = Field(None, description="known factor from normalised intensity to 1/mm")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.water is not None and self.scale is not None:
+            raise misplaced("scale", "the water measurement gives the scale; remove `scale` or `water`")
+        if self.water is not None and self.thickness is None:
+            raise misplaced("thickness", "absolute intensity needs the sample's thickness, e.g. '4 mm ± 0.02 mm'")
+        if (self.monitor == "I0") != (self.transmission is not None):
+            raise misplaced("transmission", "monitor I0 (before the sample) needs `transmission`, and only I0 does")
+        if self.transmission is not None and not 0 < self.transmission.value <= 1:
+            raise misplaced("transmission", f"a transmission lies between 0 and 1, got {self.transmission.value:g}")
+        return self
+
+    @property
+    def absolute(self) -> bool:
+        """Whether the curves come out in 1/mm."""
+        return self.water is not None or self.scale is not None
+
+
+class BackgroundChoice(Section):
+    """What is subtracted: the average over a time window or chosen frames of the scan, or separate frames."""
+
+    time: TimeRange | None = None
+    frames: FrameSelection | None = None
+    file: Reference | None = None
+    curve: OneFile | None = Field(None, description="three-column text in the unit of the curves, with data.curves")
+    factor: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if sum(v is not None for v in (self.time, self.frames, self.file, self.curve)) != 1:
+            raise misplaced("", "give exactly one of `time`, `frames`, `file`, `curve`")
+        return self
+
+
+# --- sample, model, engine, output -----------------------------------------------------------------------------------
+
+
+class Material(Section):
+    """Composition and density, from which the scattering length density follows."""
+
+    formula: Annotated[str, Field(pattern=r"^[A-Za-z0-9.()]+$")]
+    density: Annotated[float, Quantity("g/cm^3")]
+
+
+class Sample(Section):
+    """Contrast, and what the yield is counted against."""
+
+    contrast: Annotated[Uncertain, Quantity("1/Å^2", uncertain=True)] | None = None
+    particle: Material | None = None
+    solvent: Material | None = None
+    lattice_parameter: Annotated[Uncertain, Quantity("nm", uncertain=True)] | None = Field(
+        None, description="cubic unit cell of the crystal"
+    )
+    cations_per_cell: Annotated[int, Field(ge=1)] | None = None
+    cation_concentration: Annotated[Uncertain, Quantity("mmol/L", uncertain=True)] | None = Field(
+        None, description="c_Cd,0 in the reaction mixture"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.contrast is None) == (self.particle is None) or (self.particle is None) != (self.solvent is None):
+            raise misplaced("contrast", "give `contrast`, or both `particle` and `solvent`")
+        group = (self.lattice_parameter, self.cations_per_cell, self.cation_concentration)
+        if any(v is None for v in group) and any(v is not None for v in group):
+            raise misplaced(
+                "", "a yield needs lattice_parameter, cations_per_cell and cation_concentration; give all or none"
+            )
+        return self
+
+
+class Model(Section):
+    """Spheres with a Gaussian distribution of radii plus a constant (Prins SI, S2.1-S2.3)."""
+
+    q_min: InverseNm
+    q_max: InverseNm
+    radius: SizeRange = Field((0.5, 5.0), description="range of the start grid")
+    sigma: SizeRange = Field((0.02, 0.6), description="range of the start grid")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.q_min < self.q_max:
+            raise misplaced("q_max", f"q_max must be larger than q_min ({self.q_min:g} 1/nm)")
+        return self
+
+
+class Engine(Section):
+    """Where the chunks run; results do not depend on it."""
+
+    scheduler: Literal["synchronous", "threads", "processes"] = "threads"
+    workers: Annotated[int, Field(ge=1, le=1024)] | None = Field(None, description="default: number of cores")
+    chunk: Annotated[int, Field(ge=1, le=100_000)] = Field(32, description="frames per task")
+
+
+class Output(Section):
+    """Where the results go."""
+
+    folder: Folder = Field(default=Path("results"), validate_default=True)
+    curves: tuple[Annotated[int, Field(ge=0)], ...] = Field((), description="frames written as text and drawn")
+
+
+class RunConfig(Section):
+    """A whole run file."""
+
+    title: Annotated[str, Field(min_length=1, max_length=500)]
+    data: Data
+    geometry: Geometry | None = None
+    corrections: Corrections | None = None
+    integration: Integration | None = None
+    intensity: Intensity = Intensity()
+    background: BackgroundChoice | None = None
+    sample: Sample | None = None
+    model: Model | None = None
+    engine: Engine = Engine()
+    output: Output = Output()
+
+    @model_validator(mode="after")
+    def _sections_match(self) -> Self:
+        if self.data.frames is not None:
+            for key in ("geometry", "corrections", "integration"):
+                if getattr(self, key) is None:
+                    raise misplaced(key, f"frames need the section `{key}`")
+            if self.intensity.monitor is None:
+                raise misplaced("intensity", "say what frames are divided by, e.g. `intensity: {monitor: I1}`")
+        elif self.intensity.water is not None or self.intensity.monitor is not None:
+            raise misplaced("intensity", "integrated curves take `thickness` and `scale` only; water needs frames")
+        if self.background is not None and self.background.curve is not None and self.data.curves is None:
+            raise misplaced("background", "`curve` goes with data.curves; for frames give `file`, `time` or `frames`")
+        self._check_model_window()
+        return self
+
+    def _check_model_window(self) -> None:
+        if self.model is None or self.integration is None:
+            return
+        low, high = self.integration.q_min, self.integration.q_max
+        if self.model.q_min < low * (1 - 1e-9) or self.model.q_max > high * (1 + 1e-9):
+            raise misplaced("model", f"the fit's q range must lie within the integrated one, {low:g} to {high:g} 1/nm")

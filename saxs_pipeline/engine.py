@@ -1,0 +1,70 @@
+"""Where chunks run: dask, in this thread, in threads, or in local processes. The numbers do not depend on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+from saxs_pipeline.config import Engine
+from saxs_pipeline.pipeline import ChunkResult, process
+from saxs_pipeline.plan import Plan
+
+
+def bounds(n: int, size: int) -> list[tuple[int, int]]:
+    """(start, stop) of chunks of at most `size` frames that cover n frames."""
+    return [(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def workers(engine: Engine) -> int:
+    """Number of workers: configured, else the cores this process may use."""
+    return engine.workers or len(os.sched_getaffinity(0))
+
+
+def run_chunks(plan: Plan, engine: Engine, on_frames: Callable[[int], None]) -> list[ChunkResult]:
+    """Process all frames of the plan; `on_frames(k)` is called when k more frames are done."""
+    import dask
+    from dask.callbacks import Callback
+
+    pieces = bounds(len(plan), engine.chunk)
+    done = {f"chunk-{start}": stop - start for start, stop in pieces}
+
+    def posttask(key: Any, result: Any, dsk: Any, state: Any, worker: Any) -> None:
+        on_frames(done.get(key, 0))
+
+    with ExitStack() as stack:
+        stack.enter_context(Callback(posttask=posttask))
+        if engine.scheduler == "processes":
+            pool = stack.enter_context(_process_pool(plan, workers(engine)))
+            call, settings = _process_in_worker, {"scheduler": "processes", "pool": pool}
+        else:
+            call = lambda start, stop: process(plan, start, stop)  # noqa: E731
+            settings = {"scheduler": engine.scheduler, "num_workers": workers(engine)}
+        delayed = dask.delayed(call, pure=False, traverse=False)
+        tasks = [delayed(start, stop, dask_key_name=f"chunk-{start}") for start, stop in pieces]
+        return list(dask.compute(*tasks, optimize_graph=False, **settings))
+
+
+_worker_plan: Plan | None = None
+
+
+def _start_worker(plan: Plan) -> None:
+    """Give a new worker process the plan, once; chunks then travel as two numbers."""
+    global _worker_plan  # noqa: PLW0603
+    _worker_plan = plan
+
+
+def _process_in_worker(start: int, stop: int) -> ChunkResult:
+    assert _worker_plan is not None
+    return process(_worker_plan, start, stop)
+
+
+def _process_pool(plan: Plan, n: int) -> AbstractContextManager[Any]:
+    """Spawned workers (forking after pyFAI has used threads deadlocks), one OpenMP thread each."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(n, mp_context=context, initializer=_start_worker, initargs=(plan,))

@@ -1,0 +1,152 @@
+"""Field types of the run file: quantities with units, existing files, ranges.
+
+Each validator raises ValueError with one sentence that says how to mend the value.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from saxs_pipeline import units
+from saxs_pipeline.types import Uncertain
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Annotation of a field whose number is written with its unit, e.g. `Annotated[float, Quantity("mm")]`.
+
+    Arrives as float in `unit`, or with `uncertain` as Uncertain ("4 mm ± 0.02 mm").
+    """
+
+    unit: str
+    sign: Literal["positive", "not negative", "any"] = "positive"
+    uncertain: bool = False
+
+    def validate(self, text: Any) -> float | Uncertain:
+        """Number in `unit`; ValueError says what is wrong with the text."""
+        quantity = units.parse_uncertain(text, self.unit) if self.uncertain else units.parse_quantity(text, self.unit)
+        value = quantity.value if isinstance(quantity, Uncertain) else quantity
+        if (self.sign == "positive" and value <= 0) or (self.sign == "not negative" and value < 0):
+            raise ValueError(f"must be {self.sign}, got {text!r}")
+        return quantity
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.validate)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        form = f"e.g. '{units.example(self.unit)}'"
+        if self.uncertain:
+            form += f" or '1.5 ± 0.1 {self.unit}'"
+        return {"type": "string" if self.unit else ["number", "string"], "description": f"a quantity, {form}"}
+
+
+Seconds = Annotated[float, Quantity("s")]
+Metres = Annotated[float, Quantity("m")]
+Radians = Annotated[float, Quantity("rad", "any")]
+InverseNm = Annotated[float, Quantity("1/nm")]
+Nm = Annotated[float, Quantity("nm")]
+Time_s = Annotated[float, Quantity("s", "any")]
+Thickness = Annotated[Uncertain, Quantity("mm", uncertain=True)]
+Ratio = Annotated[Uncertain, Quantity("", uncertain=True)]
+
+
+def natural_key(path: Path) -> list[tuple[int, int | str]]:
+    """Sort key by which frame_2 precedes frame_10."""
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", str(path))]
+
+
+def _expand(pattern: str, base: Path, must_exist: bool) -> list[Path]:
+    if "\0" in pattern or not pattern.strip():
+        raise ValueError(f"{pattern!r} is not a path")
+    path = base / Path(pattern).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        raise ValueError(f"{pattern} is a folder; name its files, e.g. '{pattern.rstrip('/')}/*.edf'")
+    if not re.search(r"[*?\[]", pattern):
+        if must_exist:
+            raise ValueError(f"file {pattern} not found (looked in {path.parent}); correct the path")
+        return [path]
+    anchor = Path(path.anchor)
+    found = sorted((p for p in anchor.glob(str(path.relative_to(anchor))) if p.is_file()), key=natural_key)
+    if not found and must_exist:
+        raise ValueError(f"no file matches {pattern} (looked from {base}); correct the pattern or the folder")
+    return found
+
+
+def _files(value: Any, info: ValidationInfo) -> tuple[Path, ...]:
+    """Path, glob or list of these, relative to the run file → existing files in natural order."""
+    patterns = [value] if isinstance(value, str) else value
+    if not isinstance(patterns, list | tuple) or not all(isinstance(p, str | Path) for p in patterns) or not patterns:
+        raise ValueError("give a path, a glob such as 'raw/*.edf', or a list of these")
+    context = info.context or {}
+    base, must_exist = Path(context.get("base", ".")), bool(context.get("must_exist", True))
+    return tuple(path for pattern in patterns for path in _expand(str(pattern), base, must_exist))
+
+
+def _one_file(value: Any, info: ValidationInfo) -> Path:
+    if not isinstance(value, str):
+        raise ValueError("give one path")
+    location, _, inside = value.partition("::")
+    found = _files(location, info)
+    if len(found) != 1:
+        raise ValueError(f"{value} matches {len(found)} files; one is needed")
+    return Path(f"{found[0]}::{inside}") if inside else found[0]
+
+
+def _folder(value: Any, info: ValidationInfo) -> Path:
+    if not isinstance(value, str | Path) or not str(value).strip():
+        raise ValueError("give a folder")
+    return Path((info.context or {}).get("base", ".")) / Path(value).expanduser()
+
+
+_PATHS = WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}, "description": "path, glob or list"})
+_PATH = WithJsonSchema({"type": "string", "description": "path, relative to the run file"})
+
+Files = Annotated[tuple[Path, ...], PlainValidator(_files), _PATHS]
+OneFile = Annotated[Path, PlainValidator(_one_file), _PATH]
+Folder = Annotated[Path, PlainValidator(_folder), _PATH]
+
+
+def _increasing(pair: tuple[float, float]) -> tuple[float, float]:
+    if not pair[0] < pair[1]:
+        raise ValueError("the first value must be smaller than the second")
+    return pair
+
+
+QRange = Annotated[tuple[InverseNm, InverseNm], AfterValidator(_increasing)]
+SizeRange = Annotated[tuple[Nm, Nm], AfterValidator(_increasing)]
+TimeRange = Annotated[tuple[Time_s, Time_s], AfterValidator(_increasing)]
+
+
+def _frame_selection(value: Any) -> tuple[int, ...]:
+    """ "0:80" or a list of frame numbers (from 0)."""
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+)\s*:\s*(\d+)\s*", value)):
+        first, stop = int(match[1]), int(match[2])
+        if first >= stop:
+            raise ValueError(f"'{value}' selects no frame; the first must be smaller than the end")
+        return tuple(range(first, stop))
+    if isinstance(value, list) and value and all(type(i) is int and i >= 0 for i in value):
+        return tuple(sorted(set(value)))
+    raise ValueError("give a range such as '0:80' (end not included) or a list of frame numbers, counted from 0")
+
+
+FrameSelection = Annotated[
+    tuple[int, ...],
+    PlainValidator(_frame_selection),
+    WithJsonSchema({"type": ["string", "array"], "description": "'0:80' or a list of frame numbers from 0"}),
+]

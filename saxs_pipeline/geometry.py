@@ -1,0 +1,183 @@
+"""From the run file's geometry, corrections and integration sections to the specification of the integration."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saxs_pipeline.config import Geometry
+from saxs_pipeline.io.frames import read_image
+from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.stages.integrate import IntegrationSpec, build_integrator, pixel_solid_angle
+from saxs_pipeline.types import BadInput, Bools, Floats, HeaderGeometry, SourceInfo
+
+HC_KEV_M = 1.2398419843320026e-9
+"""Planck constant times speed of light, keV·m (exact SI values)."""
+
+
+def resolve(run: RunFile, info: SourceInfo) -> dict[str, Any]:
+    """pyFAI configuration of the geometry for these frames; raises BadInput where it is incomplete or does not fit."""
+    geometry = run.config.geometry
+    assert geometry is not None
+    integrator = _explicit(run, geometry, info) if geometry.poni is None else _load_poni(run, geometry.poni)
+    detector = integrator.detector
+    if detector.max_shape is None:
+        detector.max_shape = detector.shape = info.shape
+    if tuple(detector.max_shape) != info.shape:
+        raise run.error(
+            "geometry",
+            f"the detector has {tuple(detector.max_shape)} pixels, the frames have {info.shape}; "
+            "use the geometry of this binning",
+        )
+    if not integrator.wavelength:
+        raise run.error("geometry", "the wavelength is missing; add it to the PONI file or give geometry.energy")
+    return dict(integrator.get_config())
+
+
+def energy_keV(geometry: Mapping[str, Any]) -> float:
+    """X-ray energy of a pyFAI geometry configuration."""
+    return HC_KEV_M / float(geometry["wavelength"])
+
+
+def _load_poni(run: RunFile, path: Path) -> Any:
+    import pyFAI
+
+    try:
+        integrator = pyFAI.load(str(path), type_="pyFAI.integrator.azimuthal.AzimuthalIntegrator")
+        if not integrator.dist > 0:
+            raise ValueError(f"its distance is {integrator.dist}")
+    except Exception as error:  # pyFAI raises whatever its parser trips over
+        raise run.error("geometry.poni", f"{path} is not a usable PONI file: {error}".split("\n")[0]) from None
+    return integrator
+
+
+def _explicit(run: RunFile, geometry: Geometry, info: SourceInfo) -> Any:
+    """Integrator from explicit values over those of the frames' header."""
+    from pyFAI.integrator.azimuthal import AzimuthalIntegrator
+
+    header = info.geometry if geometry.header else None
+    if geometry.header and header is None:
+        raise run.error("geometry.header", f"no geometry in the header of {info.paths[0].name}; give it here or a PONI")
+    detector = _detector(run, geometry, header, info)
+    if geometry.center is not None:
+        poni1, poni2 = geometry.center[1] * detector.pixel1, geometry.center[0] * detector.pixel2
+    else:
+        assert header is not None
+        poni1, poni2 = header.poni1_m, header.poni2_m
+    wavelength = HC_KEV_M / geometry.energy if geometry.energy else header.wavelength_m if header else None
+    if wavelength is None:
+        raise run.error("geometry.energy", "the header has no wavelength; give geometry.energy, e.g. 18 keV")
+    distance = geometry.distance if geometry.distance is not None else header.distance_m if header else 0.0
+    rotation = geometry.rotation or ((header.rot1, header.rot2, header.rot3) if header else (0.0, 0.0, 0.0))
+    return AzimuthalIntegrator(distance, poni1, poni2, *rotation, detector=detector, wavelength=wavelength)
+
+
+def _detector(run: RunFile, geometry: Geometry, header: HeaderGeometry | None, info: SourceInfo) -> Any:
+    """A named detector where its shape is the frames' (or an integer binning of it), else plain square pixels."""
+    from pyFAI.detectors import Detector, detector_factory
+
+    size = (geometry.pixel_size, geometry.pixel_size) if geometry.pixel_size else None
+    if geometry.detector is not None:
+        try:
+            named = detector_factory(geometry.detector)
+        except Exception:  # pyFAI raises RuntimeError for an unknown name, others for odd ones
+            raise run.error("geometry.detector", f"pyFAI knows no detector {geometry.detector!r}") from None
+        native = tuple(named.MAX_SHAPE or info.shape)
+        if native == info.shape and size is None:
+            return named
+        ratio = native[0] / info.shape[0]
+        if ratio != int(ratio) or native[1] != ratio * info.shape[1]:
+            raise run.error("geometry.detector", f"{geometry.detector} has {native} pixels, the frames {info.shape}")
+        # not the binning setter: it is wrong for unofficial factors and drops the mask (formats.md §1.6)
+        factory = detector_factory(geometry.detector)
+        size = size or (float(factory.pixel1) * ratio, float(factory.pixel2) * ratio)
+    if size is None:
+        if header is None:
+            raise run.error("geometry.pixel_size", "is missing; give it, e.g. 354.1667 um")
+        size = (header.pixel1_m, header.pixel2_m)
+    return Detector(pixel1=size[0], pixel2=size[1], max_shape=info.shape)
+
+
+def specify(run: RunFile, info: SourceInfo, dark: tuple[Floats, Floats] | None = None) -> IntegrationSpec:
+    """Everything the integration needs, checked: images fit the frames, and the q range meets unmasked pixels.
+
+    dark: average dark frame and its variance (ny, nx), ADU and ADU², without the pedestal.
+    """
+    corrections, integration = run.config.corrections, run.config.integration
+    assert corrections is not None and integration is not None
+    config = resolve(run, info)
+    integrator = build_integrator(config)
+    flat = _image(run, "corrections.flat", corrections.flat, info)
+    mask = _mask(run, integrator, flat, info)
+    dummy = (corrections.dummy, corrections.dummy_delta) if corrections.dummy is not None else (info.dummy, info.delta_dummy)
+    values: dict[str, Any] = {
+        "geometry": config,
+        "solid_angle_sr": pixel_solid_angle(integrator),
+        "bins": integration.bins,
+        "q_range_nm": (integration.q_min, integration.q_max),
+        "splitting": integration.splitting,
+        "polarization": corrections.polarization,
+        "solid_angle": corrections.solid_angle,
+        "gain": corrections.gain,
+        "read_noise": corrections.read_noise,
+        "pedestal": corrections.pedestal if corrections.pedestal is not None else info.pedestal or 0.0,
+        "dummy": dummy[0],
+        "dummy_delta": dummy[1],
+        "saturation": corrections.saturation or info.saturation,
+    }
+    arrays: dict[str, Any] = {
+        "mask": mask,
+        "flat": flat,
+        "dark": None if dark is None else dark[0],
+        "dark_variance": None if dark is None else dark[1],
+    }
+    _check_range(run, integrator, mask)
+    return IntegrationSpec(key=_key(values, arrays), **values, **arrays)
+
+
+def _image(run: RunFile, key: str, path: Path | None, info: SourceInfo) -> Floats | None:
+    if path is None:
+        return None
+    try:
+        image = read_image(path)
+    except BadInput as error:
+        raise run.error(key, str(error)) from None
+    if image.shape != info.shape:
+        raise run.error(key, f"{path.name} has {image.shape} pixels, the frames have {info.shape}")
+    return image.astype(np.float64)
+
+
+def _mask(run: RunFile, integrator: Any, flat: Floats | None, info: SourceInfo) -> Bools:
+    """The user's mask, the detector's own, and pixels whose flat is no positive number."""
+    given = _image(run, "corrections.mask", run.config.corrections.mask if run.config.corrections else None, info)
+    mask: Bools = np.zeros(info.shape, dtype=np.bool_) if given is None else ~(given == 0)
+    if integrator.detector.mask is not None:
+        mask |= np.asarray(integrator.detector.mask) != 0
+    if flat is not None:
+        mask |= ~(np.isfinite(flat) & (flat > 0))
+    if mask.all():
+        raise run.error("corrections.mask", "every pixel is masked; non-zero means masked, is it the other way round?")
+    return mask
+
+
+def _check_range(run: RunFile, integrator: Any, mask: Bools) -> None:
+    integration = run.config.integration
+    assert integration is not None
+    q = integrator.center_array(mask.shape, unit="q_nm^-1")[~mask]
+    if not ((q >= integration.q_min) & (q <= integration.q_max)).any():
+        raise run.error(
+            "integration.q_min",
+            f"no unmasked pixel lies in {integration.q_min:g}-{integration.q_max:g} 1/nm; "
+            f"the detector covers {q.min():.3g}-{q.max():.3g} 1/nm",
+        )
+
+
+def _key(values: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:
+    content = hashlib.sha256(repr(sorted(values.items())).encode())
+    for name, array in sorted(arrays.items()):
+        content.update(name.encode() + (b"" if array is None else np.ascontiguousarray(array).tobytes()))
+    return content.hexdigest()

@@ -1,0 +1,1 @@
+"""Reading what the beamlines write; each format is one module and one registry line."""

@@ -1,0 +1,1 @@
+"""Writing results: NeXus, NXcanSAS, tables, figures, report."""

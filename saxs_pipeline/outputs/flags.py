@@ -1,0 +1,60 @@
+"""What the flag words of a run mean for tables and figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from saxs_pipeline.types import Bools, RunResult
+
+MEANING = {
+    "ok": "used as measured",
+    "all_zero": "the image is zero everywhere",
+    "unreadable": "the image could not be read",
+    "nan": "the image holds values that are no numbers",
+    "saturated": "some pixels are saturated and left out",
+    "monitor_zero": "the monitor reads zero or less",
+    "background": "part of the background that is subtracted",
+    "weak": "c_NC below 5 standard errors: r, σ_r and yield not reported",
+    "not_converged": "the fit did not converge",
+    "sigma_upper_limit": "σ_r is an upper limit",
+}
+"""Words of the flag column, explained; a word that is not listed is shown as it is."""
+
+_HARMLESS = frozenset({"ok", "weak", "sigma_upper_limit", "background", "saturated"})
+
+
+def frame_flags(result: RunResult) -> tuple[str, ...]:
+    """Flag of every frame: "ok" or words joined by "|"; from the curves' problems and notes if nothing was fitted."""
+    if result.quantities is not None:
+        return result.quantities.flags
+    curves = result.curves
+    return tuple(
+        problem.partition(":")[0].strip() or note or "ok"
+        for problem, note in zip(curves.problems, curves.notes, strict=True)
+    )
+
+
+def words(flag: str) -> tuple[str, ...]:
+    """The words of one flag; "" counts as "ok"."""
+    return tuple(flag.split("|")) if flag else ("ok",)
+
+
+def has_word(flags: Sequence[str], word: str) -> Bools:
+    """Where the flag holds `word`, (n,)."""
+    return np.array([word in words(flag) for flag in flags], dtype=bool)
+
+
+def sound(result: RunResult) -> Bools:
+    """Frames whose measurement and fit can be trusted, (n,): no problem, and no word but those that only inform."""
+    informs = [_HARMLESS.issuperset(words(flag)) for flag in frame_flags(result)]
+    trusted: Bools = result.curves.usable & np.array(informs, dtype=bool)
+    return trusted
+
+
+def count_words(flags: Sequence[str]) -> list[tuple[str, int]]:
+    """(word, number of frames) for each word but "ok", most frequent first, then by name."""
+    counts = Counter(word for flag in flags for word in words(flag) if word != "ok")
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

@@ -1,0 +1,215 @@
+"""Tables as text: series.csv, curves/*.dat, and the summary shown in the terminal and the report."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from saxs_pipeline.outputs.flags import count_words, frame_flags, sound
+from saxs_pipeline.types import BadInput, Curves, Estimate, Floats, Quantities, RunResult, ScaleFactor
+
+COLUMNS = (
+    "frame",
+    "t_s",
+    "exposure_s",
+    "r_nm",
+    "r_nm_err",
+    "sigma_r_nm",
+    "sigma_r_nm_err",
+    "c_nc_umol_L",
+    "c_nc_umol_L_err",
+    "c_nc_umol_L_sys",
+    "yield",
+    "yield_err",
+    "yield_sys",
+    "background_1_mm",
+    "background_1_mm_err",
+    "chi2_red",
+    "flag",
+)
+"""Columns of series.csv. `_err` is the statistical standard uncertainty, `_sys` the systematic one."""
+
+
+def write_series(result: RunResult, path: Path) -> None:
+    """Write series.csv: one row per frame, UTF-8, ten significant digits, `nan` where nothing is reported.
+
+    Times in s, lengths in nm, c_nc in µmol/L, yield as a fraction, background in the unit of the curves (1/mm).
+    """
+    numbers = series_numbers(result)
+    rows = [
+        [str(frame), *(f"{x:.10g}" for x in row), flag]
+        for frame, row, flag in zip(result.curves.index, numbers, frame_flags(result), strict=True)
+    ]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
+
+
+def series_numbers(result: RunResult) -> Floats:
+    """The columns of series.csv between `frame` and `flag`, (n, 15); NaN where nothing is reported."""
+    curves, quantities = result.curves, result.quantities
+    times = [curves.time_s, curves.exposure_s]
+    if quantities is None:
+        nothing = np.full(curves.index.size, np.nan)
+        return np.column_stack([*times, *(nothing for _ in range(len(COLUMNS) - 4))])
+    return np.column_stack([*times, *_quantity_columns(quantities)])
+
+
+def _quantity_columns(quantities: Quantities) -> list[Floats]:
+    r, sigma, c = quantities.radius_nm, quantities.sigma_nm, quantities.c_nc_umol_L
+    background = quantities.background_1_mm
+    return [
+        *(r.value, r.statistical, sigma.value, sigma.statistical),
+        *c,
+        *quantities.yield_,
+        *(background.value, background.statistical, quantities.chi2_red),
+    ]
+
+
+def write_curves(result: RunResult, folder: Path, frames: Sequence[int]) -> None:
+    """Write folder/frame_00123.dat for the frame numbers `frames`: commented header, then columns; no masked bins.
+
+    Columns: q in 1/nm, I, its total, statistical and shared standard uncertainty in the unit of the curves, and the
+    fitted curve where there is one (nan outside the fit's window). Raises BadInput for a frame the run does not have.
+    """
+    row_of = {int(frame): row for row, frame in enumerate(result.curves.index)}
+    missing = [str(frame) for frame in frames if frame not in row_of]
+    if missing:
+        raise BadInput(
+            f"output.curves: frame {', '.join(missing)} is not in this run; "
+            f"choose from {min(row_of, default=0)} to {max(row_of, default=0)}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for frame in frames:
+        _write_curve(result, row_of[frame], folder / f"frame_{frame:05d}.dat")
+
+
+def _write_curve(result: RunResult, row: int, path: Path) -> None:
+    curves = result.curves
+    names = ["q_1_nm", f"I_{_unit_suffix(curves)}", "sigma_total", "sigma_statistical", "sigma_shared"]
+    columns = [curves.q_nm, curves.intensity[row], curves.sigma[row], curves.statistical[row], curves.shared]
+    if result.model is not None:
+        names.append("I_fit")
+        columns.append(result.model[row])
+    measured = np.isfinite(curves.intensity[row])
+    header = [*_curve_header(result, row), " ".join(names)]
+    lines = [f"# {line}" for line in header]
+    lines += [" ".join(f"{x:.10g}" for x in point) for point in np.column_stack(columns)[measured]]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+
+
+def _unit_suffix(curves: Curves) -> str:
+    return "1_mm" if curves.unit == "1/mm" else "arbitrary"
+
+
+def _curve_header(result: RunResult, row: int) -> list[str]:
+    curves = result.curves
+    scale = f"; one common scale uncertainty of {curves.scale_rel:.3g} (relative)" if curves.scale_rel else ""
+    return [
+        " ".join(result.title.split()),
+        f"frame {curves.index[row]}, flag {frame_flags(result)[row]}",
+        f"time {curves.time_s[row]:.10g} s (middle of the exposure), exposure {curves.exposure_s[row]:.10g} s",
+        f"q in 1/nm; I and its standard uncertainties in {curves.unit}{scale}",
+        "sigma_total^2 = sigma_statistical^2 + sigma_shared^2; sigma_shared is common to all frames (background)",
+        "for SasView use run_nxcansas.h5: a text reader takes q for 1/A, I for 1/cm and the fourth column for dQ",
+    ]
+
+
+def summary(result: RunResult) -> list[tuple[str, str]]:
+    """What a run found, as (name, text) rows: frames, flags, times, last reported values, quality of the fits, scale.
+
+    Values read "value ± statistical ± systematic unit", rounded to the uncertainty's two leading digits.
+    """
+    rows = _frame_rows(result)
+    if result.quantities is not None:
+        rows += _quantity_rows(result, result.quantities)
+    if result.scale is not None:
+        rows.append(("absolute scale", _scale_text(result.scale)))
+    if result.background is not None:
+        background = result.background
+        factor = "" if background.factor == 1 else f", times {background.factor:g}"
+        rows.append(("background", f"{background.source}{factor}"))
+    return rows
+
+
+def _frame_rows(result: RunResult) -> list[tuple[str, str]]:
+    curves, flags = result.curves, frame_flags(result)
+    bad = int((~sound(result)).sum())
+    rows = [("frames", f"{len(flags)}, of which {len(flags) - bad} sound and {bad} excluded")]
+    if counts := count_words(flags):
+        rows.append(("flagged", ", ".join(f"{word}: {n}" for word, n in counts)))
+    times = curves.time_s[np.isfinite(curves.time_s)]
+    if times.size:
+        rows.append(("time", f"{times.min():.4g} s to {times.max():.4g} s after the time zero"))
+    rows.append(("q", f"{curves.q_nm[0]:.4g} to {curves.q_nm[-1]:.4g} nm⁻¹ in {curves.q_nm.size} bins"))
+    return rows
+
+
+def _quantity_rows(result: RunResult, quantities: Quantities) -> list[tuple[str, str]]:
+    row = last_reported(result)
+    if row is None:
+        return [("last reported frame", "none: no frame supports a radius")]
+    rows = [("last reported frame", f"{quantities.index[row]}, at {quantities.time_s[row]:.4g} s")]
+    for name, estimate, unit in (
+        ("radius r", quantities.radius_nm, "nm"),
+        ("spread σ_r", quantities.sigma_nm, "nm"),
+        ("concentration c_NC", quantities.c_nc_umol_L, "µmol/L"),
+        ("yield", Estimate(*(100 * part for part in quantities.yield_)), "%"),
+    ):
+        if np.isfinite(estimate.value[row]):
+            rows.append((name, _estimate_text(estimate, row, unit)))
+    chi2 = quantities.chi2_red[sound(result) & np.isfinite(quantities.chi2_red)]
+    if chi2.size:
+        low, median, high = np.percentile(chi2, [5, 50, 95])
+        rows.append(("χ² reduced", f"median {median:.3f}, 5–95 % of the frames {low:.3f} to {high:.3f}"))
+    return rows
+
+
+def last_reported(result: RunResult) -> int | None:
+    """Row of the last sound frame that has a radius and a spread with an error; None if there is none."""
+    if result.quantities is None:
+        return None
+    radius, spread = result.quantities.radius_nm, result.quantities.sigma_nm
+    reported = sound(result) & np.isfinite(radius.value + spread.value + spread.statistical)
+    return int(np.flatnonzero(reported)[-1]) if reported.any() else None
+
+
+def _estimate_text(estimate: Estimate, row: int, unit: str) -> str:
+    value, statistical, systematic = (float(part[row]) for part in estimate)
+    if not systematic > 0:
+        return plus_minus(value, statistical, unit=unit)
+    return plus_minus(value, statistical, systematic, unit=unit) + " (statistical, systematic)"
+
+
+def _scale_text(scale: ScaleFactor) -> str:
+    text = f"{plus_minus(*scale.factor)} ({scale.method})"
+    if scale.window_nm is not None:
+        text += f", window {scale.window_nm[0]:g} to {scale.window_nm[1]:g} nm⁻¹"
+    if math.isfinite(scale.slope_over_sigma):
+        text += f", slope {scale.slope_over_sigma:.2f} σ"
+    return text
+
+
+def plus_minus(value: float, *errors: float, unit: str = "") -> str:
+    """ "2.2213 ± 0.0042 nm": two digits of the smallest positive error, a common power of ten if needed."""
+    known = [e for e in errors if math.isfinite(e) and e > 0]
+    suffix = f" {unit}" if unit else ""
+    if not math.isfinite(value):
+        return "not reported"
+    if not known:
+        return f"{value:.6g}{suffix}"
+    largest = max(abs(value), *known)
+    power = math.floor(math.log10(largest))
+    scale = power if power < -3 or power > 5 else 0
+    decimals = max(0, 1 - math.floor(math.log10(min(known)) + 1e-12) + scale)
+    text = " ± ".join(f"{x / 10.0**scale:.{decimals}f}" for x in (value, *errors))
+    return f"({text})·10{_superscript(scale)}{suffix}" if scale else f"{text}{suffix}"
+
+
+def _superscript(number: int) -> str:
+    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

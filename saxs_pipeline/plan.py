@@ -1,0 +1,243 @@
+"""What has to be known before the first chunk: inputs, integration, absolute scale, background."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from saxs_pipeline import geometry
+from saxs_pipeline.config import FrameFiles, RunConfig
+from saxs_pipeline.io.curves_source import open_curves
+from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.science import corrections
+from saxs_pipeline.series import FrameSeries, law_times, open_dark, open_reference, open_sample
+from saxs_pipeline.stages import quantify, reduce
+from saxs_pipeline.stages.integrate import IntegrationSpec, integrate
+from saxs_pipeline.types import Background, BadInput, Curves, Floats, ScaleFactor
+
+REFERENCE_CHUNK = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything `process` needs, prepared once; picklable. Either `series` (frames) or `curves` is set."""
+
+    config: RunConfig
+    series: FrameSeries | None
+    curves: Curves | None
+    spec: IntegrationSpec | None
+    energy_keV: float | None
+    factor: float
+    scale: ScaleFactor | None = None
+    background: Background | None = None
+    background_frames: frozenset[int] = frozenset()
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        if self.series is not None:
+            return len(self.series)
+        return 0 if self.curves is None else len(self.curves.index)
+
+    @property
+    def times_s(self) -> Floats:
+        """Mid-exposure times relative to the injection, (n,)."""
+        if self.series is not None:
+            return self.series.start_s + 0.5 * self.series.exposure_s
+        assert self.curves is not None
+        return self.curves.time_s
+
+    def curves_of(self, start: int, stop: int) -> Curves:
+        """Curves of frames start … stop - 1 on the absolute scale, background still in."""
+        if self.series is None:
+            assert self.curves is not None
+            raw = self.curves.select(start, stop)
+        else:
+            assert self.spec is not None
+            raw = integrate(self.series.read(start, stop), self.spec)
+        return reduce.absolute(raw, self.scale, self.config.intensity)
+
+
+def prepare(run: RunFile) -> Plan:
+    """Open the inputs and evaluate dark, water and background; raises BadInput with the place in the run file."""
+    return _prepare_curves(run) if run.config.data.curves is not None else _prepare_frames(run)
+
+
+def _prepare_frames(run: RunFile) -> Plan:
+    config = run.config
+    series = open_sample(run)
+    dark = None
+    if config.corrections is not None and config.corrections.dark is not None:
+        dark = _average_dark(run, config.corrections.dark, series)
+    spec = geometry.specify(run, series.info, dark)
+    energy = geometry.energy_keV(spec.geometry)
+    plan = Plan(
+        config, series, None, spec, energy, quantify.amplitude_factor(config.sample, energy), warnings=warnings(run)
+    )
+    plan = replace(plan, warnings=(*plan.warnings, *series.warnings))
+    if config.intensity.water is not None:
+        plan = replace(plan, scale=_water_scale(run, spec, series))
+    elif config.intensity.scale is not None:
+        plan = replace(plan, scale=ScaleFactor(config.intensity.scale, "given"))
+    return _with_background(run, plan)
+
+
+def open_curve_stack(run: RunFile) -> Curves:
+    """Already-integrated curves with their times relative to the injection."""
+    config = run.config
+    assert config.data.curves is not None
+    settings = config.data.curves
+    try:
+        curves = open_curves(settings.files, q_unit=settings.q_unit, intensity_unit=settings.intensity_unit)
+    except BadInput as error:
+        raise run.error("data.curves.files", str(error)) from None
+    times = law_times(config, len(curves.index))
+    if times is not None and (config.data.time.source == "law" or not np.isfinite(curves.start_s).all()):
+        curves = replace(curves, start_s=times.start_s, exposure_s=times.exposure_s)
+    if not np.isfinite(curves.start_s).all():
+        raise run.error("data.time", "the curves carry no times; give data.time: {law: {exposure: 1 s, wait: 0 s}}")
+    return replace(curves, start_s=curves.start_s - config.data.time.zero)
+
+
+def _prepare_curves(run: RunFile) -> Plan:
+    config = run.config
+    energy = config.geometry.energy if config.geometry is not None else None
+    scale = None if config.intensity.scale is None else ScaleFactor(config.intensity.scale, "given")
+    factor = quantify.amplitude_factor(config.sample, energy)
+    plan = Plan(config, None, open_curve_stack(run), None, energy, factor, scale=scale, warnings=warnings(run))
+    return _with_background(run, plan)
+
+
+def _average_dark(run: RunFile, files: FrameFiles, series: FrameSeries) -> tuple[Floats, Floats]:
+    darks = open_dark(run, files)
+    if darks.info.shape != series.info.shape:
+        raise run.error(
+            "corrections.dark", f"dark frames have {darks.info.shape} pixels, the frames {series.info.shape}"
+        )
+    total, n = np.zeros(series.info.shape), 0
+    for start in range(0, len(darks), REFERENCE_CHUNK):
+        chunk = darks.read(start, min(start + REFERENCE_CHUNK, len(darks)))
+        good = [k for k, problem in enumerate(chunk.problems) if not problem and chunk.images[k].any()]
+        total += chunk.images[good].sum(axis=0, dtype=np.float64)
+        n += len(good)
+    if n == 0:
+        raise run.error("corrections.dark", f"none of {len(darks)} dark frames is usable")
+    if not np.isfinite(total).all():
+        raise run.error("corrections.dark", "the dark frames hold values that are not finite")
+    settings = run.config.corrections
+    assert settings is not None
+    pedestal = settings.pedestal if settings.pedestal is not None else series.info.pedestal or 0.0
+    return corrections.average_dark(total, n, pedestal, settings.gain, settings.read_noise)
+
+
+def _integrate_all(series: FrameSeries, spec: IntegrationSpec, frames: Sequence[int] | None = None) -> Curves:
+    """Curves of a whole reference series, or of its frames first … last of `frames`."""
+    first, end = (0, len(series)) if frames is None else (min(frames), max(frames) + 1)
+    parts = [
+        integrate(series.read(start, min(start + REFERENCE_CHUNK, end)), spec)
+        for start in range(first, end, REFERENCE_CHUNK)
+    ]
+    return Curves.concatenate(parts)
+
+
+def _reference_curves(run: RunFile, files: FrameFiles, key: str, plan_spec: IntegrationSpec) -> tuple[Curves, Floats]:
+    series = open_reference(run, files, key)
+    if series.info.shape != plan_spec.mask.shape:
+        raise run.error(f"{key}.frames", f"has {series.info.shape} pixels, the frames have {plan_spec.mask.shape}")
+    return _integrate_all(series, plan_spec), series.monitor
+
+
+def _water_scale(run: RunFile, spec: IntegrationSpec, series: FrameSeries) -> ScaleFactor:
+    settings = run.config.intensity.water
+    assert settings is not None
+    water, water_monitor = _reference_curves(run, settings, "intensity.water", spec)
+    empty, empty_monitor = _reference_curves(run, settings.empty, "intensity.water.empty", spec)
+    try:
+        return reduce.water_scale(water, empty, (water_monitor, empty_monitor), run.config.intensity)
+    except BadInput as error:
+        raise run.error("intensity.water", str(error)) from None
+
+
+def _with_background(run: RunFile, plan: Plan) -> Plan:
+    """The plan with its background B(q), from frames of the scan or a measurement of its own."""
+    choice = run.config.background
+    if choice is None:
+        return plan
+    if choice.file is not None:
+        assert plan.spec is not None
+        curves, weights = _reference_curves(run, choice.file, "background.file", plan.spec)
+        chosen: frozenset[int] = frozenset()
+        source = f"{len(choice.file.frames)} file(s), {choice.file.frames[0].name} …"
+        curves = reduce.absolute(curves, plan.scale, run.config.intensity)
+    elif choice.curve is not None:
+        settings = run.config.data.curves
+        assert settings is not None
+        curves = open_curves((choice.curve,), q_unit=settings.q_unit, intensity_unit=settings.intensity_unit)
+        assert plan.curves is not None
+        if not np.array_equal(curves.q_nm, plan.curves.q_nm):
+            raise run.error("background.curve", f"{choice.curve.name} has another q grid than the curves")
+        curves, weights, chosen = reduce.absolute(curves, plan.scale, run.config.intensity), np.ones(1), frozenset()
+        source = choice.curve.name
+    else:
+        frames = _background_frames(run, plan)
+        curves = plan.curves_of(min(frames), max(frames) + 1)
+        curves = replace(
+            curves,
+            problems=tuple(
+                p if i in frames else "not_chosen" for i, p in zip(curves.index.tolist(), curves.problems, strict=True)
+            ),
+        )
+        weights = np.ones(len(curves.index)) if plan.series is None else plan.series.monitor[curves.index]
+        chosen, source = frozenset(frames), f"{len(frames)} frames of the scan, {min(frames)} to {max(frames)}"
+    try:
+        background = reduce.background(curves, weights, source, choice.factor)
+    except BadInput as error:
+        raise run.error("background", str(error)) from None
+    return replace(plan, background=background, background_frames=chosen)
+
+
+def _background_frames(run: RunFile, plan: Plan) -> list[int]:
+    """Frame numbers of the background, sorted."""
+    choice = run.config.background
+    assert choice is not None
+    if choice.frames is not None:
+        if choice.frames[-1] >= len(plan):
+            raise run.error(
+                "background.frames", f"frame {choice.frames[-1]} does not exist; there are {len(plan)}, from 0"
+            )
+        return list(choice.frames)
+    assert choice.time is not None
+    times = plan.times_s
+    inside = np.flatnonzero((times >= choice.time[0]) & (times <= choice.time[1]))
+    if not len(inside):
+        raise run.error(
+            "background.time",
+            f"no frame lies in {choice.time[0]:g} to {choice.time[1]:g} s after time.zero; "
+            f"the frames run from {np.nanmin(times):.6g} to {np.nanmax(times):.6g} s",
+        )
+    return [int(i) for i in inside]
+
+
+def warnings(run: RunFile) -> tuple[str, ...]:
+    """What the run file leaves open, said once."""
+    config, found = run.config, []
+    intensity, sample = config.intensity, config.sample
+    stated = {
+        "intensity.thickness": intensity.thickness,
+        "intensity.water.thickness": intensity.water.thickness if intensity.water else None,
+        "intensity.water.cross_section": intensity.water.cross_section if intensity.water else None,
+        "intensity.scale": intensity.scale,
+        "sample.contrast": sample.contrast if sample else None,
+        "sample.cation_concentration": sample.cation_concentration if sample else None,
+    }
+    for key, value in stated.items():
+        if value is not None and value.error == 0:
+            found.append(f"{key} has no stated uncertainty; the systematic uncertainties leave it out")
+    if config.data.frames is not None and not intensity.absolute:
+        found.append("no absolute scale (intensity.water or scale): c and yield are not reported")
+    if config.model is not None and sample is None:
+        found.append("no sample section: c and yield are not reported")
+    if config.integration is not None and config.integration.splitting != "none":
+        found.append("pixel splitting ties neighbouring bins together: the errors of the fits are too small")
+    return tuple(found)

@@ -1,0 +1,62 @@
+"""How a result came to be: run file, versions, inputs, equations."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from saxs_pipeline import __version__
+from saxs_pipeline.plan import Plan
+from saxs_pipeline.runfile import RunFile, digest
+from saxs_pipeline.types import InputFile, Provenance
+
+PACKAGES = ("numpy", "scipy", "pyFAI", "fabio", "h5py", "dask")
+
+EQUATIONS = (
+    "variance = gain max(S - D - b, 0) + read_noise^2 + var D, per pixel, ADU^2",
+    "I(q) = K sum(S - D - b) / sum(F Omega_rel P) / (Omega_0 monitor d); sigma: standard error of that mean",
+    "K = (dSigma/dOmega)_water / <(I_water - I_empty) / d_water>",
+    "I_sub = I - f B; sigma^2 = statistical^2 + shared^2 (shared: of B)",
+    "I_fit = c_NC N_A <P(q, R)> + b, Gaussian number distribution of R (Prins SI S2.1-S2.3 with 9 in place of 36 pi)",
+    "n_Cd = cations_per_cell <V> / a^3 (S2.5); yield = c_NC n_Cd / c_Cd,0 (S2.6)",
+)
+
+
+def collect(run: RunFile, plan: Plan) -> Provenance:
+    """Provenance of a run: everything that could change its numbers, and nothing that could not (no clock)."""
+    return Provenance(
+        config_text=run.text,
+        config_digest=digest(run.config),
+        versions={"saxs_pipeline": __version__, **{name: version(name) for name in PACKAGES}},
+        inputs=_inputs(run),
+        equations=EQUATIONS,
+        geometry={} if plan.spec is None else dict(plan.spec.geometry),
+        notes=() if plan.series is None else (f"times: {plan.series.time_origin}",),
+    )
+
+
+def _inputs(run: RunFile) -> tuple[InputFile, ...]:
+    """Every file the run file names, in its order."""
+    from pathlib import Path
+
+    from pydantic import BaseModel
+
+    found: dict[Path, None] = {}
+
+    def collect_paths(value: object) -> None:
+        if isinstance(value, BaseModel):
+            for name in type(value).model_fields:
+                if name not in ("folder", "roots"):
+                    collect_paths(getattr(value, name))
+        elif isinstance(value, tuple):
+            for item in value:
+                collect_paths(item)
+        elif isinstance(value, Path):
+            found[Path(str(value).partition("::")[0])] = None
+
+    collect_paths(run.config)
+    base = run.path.resolve().parent
+    return tuple(
+        InputFile(str(p.relative_to(base) if p.is_relative_to(base) else p), s.st_size, s.st_mtime_ns)
+        for p in found
+        for s in [p.stat()]
+    )

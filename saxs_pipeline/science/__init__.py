@@ -1,0 +1,1 @@
+"""The physics as pure functions: numpy and scipy only, no files, no configuration."""

@@ -1,0 +1,46 @@
+"""From raw pixels to signal and its variance (science.md §1; variance model of formats.md §3.2).
+
+The detector's pedestal b is in every frame it makes, dark frames too: signal = (S - b) - (D_raw - b). A dark frame
+therefore takes the pedestal away with it, and b alone is subtracted where there is no dark frame.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saxs_pipeline.types import Bools, Floats
+
+
+def average_dark(total: Floats, n: int, pedestal: float, gain: float, read_noise: float) -> tuple[Floats, Floats]:
+    """Dark current D (ny, nx) in ADU without the pedestal, and the variance of this mean, from the sum of n frames."""
+    dark = total / n - pedestal
+    return dark, pixel_variance(dark, gain, read_noise) / n
+
+
+def signal(image: NDArray[Any], pedestal: float, dark: Floats | None) -> Floats:
+    """Signal S - b - D in ADU, float64, of one or many images (…, ny, nx)."""
+    corrected: Floats = image.astype(np.float64)
+    corrected -= pedestal if dark is None else pedestal + dark
+    return corrected
+
+
+def pixel_variance(signal_adu: Floats, gain: float, read_noise: float, dark_variance: Floats | float = 0.0) -> Floats:
+    """Variance in ADU²: gain·max(S - D - b, 0) + read² + var D, gain in ADU per photon (science.md §1)."""
+    variance = np.maximum(signal_adu, 0.0)
+    variance *= gain
+    variance += read_noise**2 + dark_variance
+    return variance
+
+
+def not_measured(image: NDArray[Any], dummy: float | None, delta: float, saturation: float | None) -> Bools | None:
+    """Pixels without a measurement: |value - dummy| <= delta (NaN for a NaN dummy) or saturated; None if none."""
+    bad: Bools | None = None
+    if dummy is not None:
+        bad = np.isnan(image) if np.isnan(dummy) else np.abs(image.astype(np.float64) - dummy) <= delta
+    if saturation is not None:
+        saturated = image >= saturation
+        bad = saturated if bad is None else bad | saturated
+    return bad if bad is not None and bad.any() else None

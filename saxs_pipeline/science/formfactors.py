@@ -1,0 +1,144 @@
+"""Form factors of spheres, per unit contrast², in nm⁶, and the factor that turns them into an absolute intensity.
+
+The model is I(q) = A · c · ⟨P(q)⟩ + b with c in µmol/L and A from `intensity_factor`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from saxs_pipeline.science.distributions import gaussian_moments
+from saxs_pipeline.types import Floats
+
+AVOGADRO_PER_MOL = 6.02214076e23  # exact, SI 2019
+
+_SERIES_BELOW = 0.06
+"""Below x² + |t| of this the closed form, a difference of numbers near ½, loses more than the series leaves out."""
+_SERIES_TERMS = 8
+_SPHERE_SERIES_BELOW = 0.3
+
+
+def intensity_factor(contrast_1_A2: float) -> float:
+    """A = Δρ² N_A: I in 1/mm from a concentration in µmol/L times a form factor in nm⁶; contrast Δρ in 1/Å².
+
+    1 µmol/L = 6.022e-7 crystals per nm³, Δρ = 100 Δρ(1/Å²) in 1/nm², 1/nm = 1e6/mm.
+    """
+    crystals_per_nm3 = AVOGADRO_PER_MOL * 1e-6 / 1e24
+    return crystals_per_nm3 * (100.0 * contrast_1_A2) ** 2 * 1e6
+
+
+def sphere(q_nm: Floats, radius_nm: ArrayLike) -> Floats:
+    """P(q, R) = V² [3 (sin x − x cos x)/x³]², x = qR, nm⁶: (m,) for a number, (…, m) for radii of shape (…).
+
+    S2.2 prints 36π; the dimension-consistent factor is 9, with which P(0) = V².
+    """
+    radius = np.asarray(radius_nm, dtype=float)[..., None]
+    x = radius * np.asarray(q_nm, dtype=float)
+    small = np.abs(x) < _SPHERE_SERIES_BELOW
+    y = np.where(small, 1.0, x)
+    x2 = x * x
+    series = 1 - x2 / 10 * (1 - x2 / 28 * (1 - x2 / 54 * (1 - x2 / 88)))
+    amplitude = np.where(small, series, 3 * (np.sin(y) - y * np.cos(y)) / (y * y * y))
+    form: Floats = (4 * math.pi / 3 * radius**3 * amplitude) ** 2
+    return form
+
+
+def gaussian_spheres(q_nm: Floats, radius_nm: Floats, variance_nm2: Floats) -> tuple[Floats, Floats, Floats]:
+    """⟨P⟩ of spheres with a Gaussian number distribution of R, and its derivatives ∂/∂R₀ and ∂/∂s.
+
+    q_nm (m,) ≥ 0; radius_nm (n,) is R₀; variance_nm2 (n,) is s = σ_R² and may be slightly negative.
+    Returns (P, ∂P/∂R₀, ∂P/∂s), each (n, m), in nm⁶, nm⁵, nm⁴. With x = qR₀, t = q²s, E = exp(−2t):
+
+        P = (4π)² q⁻⁶ F,   F = ½(1 + x² + t) + ½(x² − 1 − 3t − 4t²) E cos 2x − x(1 + 2t) E sin 2x
+        ∂F/∂x = x − x(1 + 4t) E cos 2x − (x² − t − 4t²) E sin 2x
+        ∂F/∂t = ½ − (½ + x² + t − 4t²) E cos 2x + 4xt E sin 2x
+
+    F = ⟨(sin X − X cos X)²⟩ for X normal with mean x and variance t, i.e. over all real R (see `distributions`).
+    """
+    q, radius, variance = (np.asarray(a, dtype=float) for a in (q_nm, radius_nm, variance_nm2))
+    x = radius[:, None] * q
+    t = variance[:, None] * (q * q)
+    value, by_radius, by_variance = _closed_form(x, t)
+    inverse = 1 / np.where(q > 0, q, np.inf)  # q = 0 is left to the series
+    scale = (4 * math.pi) ** 2 * inverse**4
+    by_variance *= scale
+    by_radius *= scale * inverse
+    value *= scale * inverse * inverse
+    row, column = np.nonzero(x * x + np.abs(t) < _SERIES_BELOW)
+    if row.size:
+        series = _small_q(q[column], radius[row], variance[row])
+        value[row, column], by_radius[row, column], by_variance[row, column] = series
+    return value, by_radius, by_variance
+
+
+def _closed_form(x: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:
+    """F, ∂F/∂x, ∂F/∂t of `gaussian_spheres` for x and t of equal shape.
+
+    In place throughout: with a temporary per operation, the memory for them costs more than the sines.
+    """
+    work = -2 * t
+    decay = np.exp(work, out=work)
+    sine = 2 * x
+    cosine = np.cos(sine)
+    np.sin(sine, out=sine)
+    cosine *= decay
+    sine *= decay
+    x2 = np.multiply(x, x, out=decay)
+
+    term = (4 * t + 3) * t
+    term += 1
+    value = x2 - term
+    value *= cosine
+    value += x2
+    value += t
+    value += 1
+    value *= 0.5
+    np.multiply(t, 2, out=term)
+    term += 1
+    term *= x
+    term *= sine
+    value -= term
+
+    np.multiply(t, 4, out=term)
+    term += 1
+    by_x = term * x
+    by_x *= cosine
+    np.subtract(x, by_x, out=by_x)
+    term *= t
+    np.subtract(x2, term, out=term)
+    term *= sine
+    by_x -= term
+
+    by_t = x * t
+    by_t *= sine
+    by_t *= 4
+    np.multiply(t, -4, out=term)
+    term += 1
+    term *= t
+    term += x2
+    term += 0.5
+    term *= cosine
+    by_t -= term
+    by_t += 0.5
+    return value, by_x, by_t
+
+
+def _small_q(q: Floats, radius: Floats, variance: Floats) -> tuple[Floats, Floats, Floats]:
+    """P, ∂P/∂R₀, ∂P/∂s by the moment series P = (4π)² Σ_j a_j q^(2j−6) ⟨R^2j⟩, arguments of one shape.
+
+    a_j = (−1)^(j−1) 4^(j−1) (2j−1)(j−2)/(2j)!, from (sin X − X cos X)² = X⁶/9 − X⁸/45 + …
+    """
+    last = 2 + _SERIES_TERMS
+    moments = gaussian_moments(radius, variance, 2 * last)
+    value, by_radius, by_variance = np.zeros((3, *q.shape))
+    for j in range(last, 2, -1):  # Horner in q²
+        k = 2 * j
+        a = (-1) ** (j - 1) * 4 ** (j - 1) * (k - 1) * (j - 2) / math.factorial(k)
+        value = value * q * q + a * moments[k]
+        by_radius = by_radius * q * q + a * k * moments[k - 1]
+        by_variance = by_variance * q * q + a * (k * (k - 1) / 2) * moments[k - 2]
+    scale = (4 * math.pi) ** 2
+    return scale * value, scale * by_radius, scale * by_variance

@@ -1,0 +1,322 @@
+"""Known truth → expected photons → detector images, shaped like the CdSe hot injection of Prins et al.
+
+Every random number comes from a stream named by (seed, what it is for, frame), so that a frame does not depend on
+which others are made with it. All cross sections are in 1/mm per steradian; "scattering" here is cross section times
+path length, per steradian: the share of the transmitted photons that goes into unit solid angle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor
+from saxs_pipeline.types import BadInput, Bools, Floats, Uncertain
+
+AGBH_PERIOD_NM = 5.8380  # silver behenate, Huang et al. 1993, J. Appl. Cryst. 26, 180
+SATURATION_ADU = 65535
+
+_GRID_STEP_NM = 0.0025  # linear interpolation between the points is good to 1e-5 of I(q)
+_BEHIND_BEAMSTOP_NM = 0.05  # the windows' q⁻⁴ is cut off below
+_DETECTOR, _SCALES, _BEAM, _FRAME = range(4)
+
+
+def stream(seed: int, *name: int) -> np.random.Generator:
+    """Random numbers of their own for (seed, name); both not negative."""
+    return np.random.default_rng([seed, *name])
+
+
+# --- truth -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Growth and ripening of CdSe crystals after the injection, with the numbers of Prins et al., Fig. 1b-c.
+
+    Radius and width relax exponentially; the concentration builds up exponentially (S3.3). Later the volume grown so
+    far is shared by fewer crystals: Ostwald ripening, from `ripening_start_s` on, c ∝ 1/(1 + t/ripening_time_s).
+    """
+
+    radius_start_nm: float = 1.5
+    radius_end_nm: float = 2.22
+    radius_time_s: float = 103.54  # the yield is at 98 % of its final value after 400 s
+    sigma_end_nm: float = 0.12897  # 0.18 nm at 10 s, 0.13 nm at 400 s
+    sigma_excess_nm: float = 0.05640
+    sigma_time_s: float = 100.0
+    c_end_umol_L: float = 25.0
+    c_98_percent_s: float = 60.0
+    ripening_start_s: float = 400.0
+    ripening_time_s: float = 83_900.0  # c at 92 % after 7700 s
+    lattice_parameter_nm: float = 0.608
+    cations_per_cell: int = 4
+    cation_concentration_mmol_L: float = 26.0
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a perfect measurement would find, each (n,): r and σ_r are NaN, c and yield 0 before the injection."""
+
+    time_s: Floats
+    radius_nm: Floats
+    sigma_nm: Floats
+    c_umol_L: Floats
+    yield_: Floats
+
+
+def growth_truth(time_s: Floats, growth: Growth) -> Truth:
+    """r, σ_r, c and yield (n,) at times (n,) in s after the injection.
+
+    Ripening conserves c⟨R³⟩; with ⟨R³⟩ = R₀³ + 3R₀σ² = m its radius is the one real root of that cubic,
+    R₀ = 2σ sinh(⅓ arsinh(m/2σ³)). Yield = c · n_Cd / c_Cd,0 (S2.6) with n_Cd = cations_per_cell · ⟨V⟩/a³ (S2.5).
+    """
+    before = time_s < 0
+    t = np.where(before, 0.0, time_s)
+    grown = growth.radius_end_nm - (growth.radius_end_nm - growth.radius_start_nm) * np.exp(-t / growth.radius_time_s)
+    sigma = growth.sigma_end_nm + growth.sigma_excess_nm * np.exp(-t / growth.sigma_time_s)
+    ripening = 1 + np.maximum(t - growth.ripening_start_s, 0.0) / growth.ripening_time_s
+    cubes = (grown**3 + 3 * grown * sigma**2) * ripening
+    sigma = sigma * ripening
+    radius = 2 * sigma * np.sinh(np.arcsinh(cubes / (2 * sigma**3)) / 3)
+    c = np.where(before, 0.0, growth.c_end_umol_L * -np.expm1(-math.log(50) * t / growth.c_98_percent_s) / ripening)
+    cations = growth.cations_per_cell * (4 * math.pi / 3) * cubes / growth.lattice_parameter_nm**3
+    return Truth(
+        time_s=time_s,
+        radius_nm=np.where(before, np.nan, radius),
+        sigma_nm=np.where(before, np.nan, sigma),
+        c_umol_L=c,
+        yield_=c * 1e-3 * cations / growth.cation_concentration_mmol_L,
+    )
+
+
+# --- scenario --------------------------------------------------------------------------------------------------------
+
+_KEV_M = 1.239841984e-9  # photon energy (keV) times wavelength (m)
+_FOUR_MM = Uncertain(4.0, 0.02)
+_WATER_1_MM = Uncertain(1.65e-3, 1.65e-5)  # Dreiss et al. 2006, J. Appl. Cryst. 39, 32
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A beamtime in numbers: lengths in m, thickness in mm, cross sections in 1/mm, detector values in ADU."""
+
+    title: str
+    growth: Growth = field(default_factory=Growth)
+    contrast_1_A2: float = 35.2e-6
+    # camera
+    shape: tuple[int, int] = (480, 480)
+    pixel_m: float = 354.1667e-6
+    distance_m: float = 1.0
+    centre_px: tuple[float, float] = (240.3, 238.6)
+    energy_keV: float = 18.0
+    polarization: float = 0.97
+    # detector
+    gain: float = 1.6
+    pedestal: float = 10.0
+    read_noise: float = 2.0
+    saturation: int = 65000
+    # beam: photons/s that would be counted before the sample, and what the uncalibrated monitors make of a photon
+    beam_photons_s: float = 1.8e11
+    monitor_per_photon: float = 1.073
+    monitor_counts_s: float = 2e7
+    transmissions: Mapping[str, float] = field(
+        default_factory=lambda: {"cdse": 0.42, "water": 0.30, "empty": 0.46, "agbh": 0.35, "dark": 0.0}
+    )
+    # sample and cells
+    solvent_1_mm: float = 7e-3
+    window_flat: float = 5e-3
+    window_porod_nm4: float = 1e-5
+    rings: tuple[float, float] = (0.05, 0.025)
+    sample_mm: Uncertain = _FOUR_MM
+    water_mm: Uncertain = _FOUR_MM
+    water_1_mm: Uncertain = _WATER_1_MM
+    # timing of the scan (Prins SI, S1.4) and of the references; one frame in `1/before_share` is before the injection
+    frames: int = 575
+    exposure_s: float = 0.075
+    wait_s: float = 0.022
+    wait_growth: float = 1.015
+    before_share: float = 80 / 575
+    reference_s: float = 1.0
+    references: Mapping[str, int] = field(default_factory=lambda: {"water": 10, "empty": 10, "dark": 20, "agbh": 2})
+    # a P21.2-like sweep: constant exposure and period, and how long it lasts
+    sweep_exposure_s: float = 0.1
+    sweep_s: float = 1200.0
+
+    @property
+    def wavelength_m(self) -> float:
+        """Wavelength of the beam."""
+        return _KEV_M / self.energy_keV
+
+
+# --- timing and beam -------------------------------------------------------------------------------------------------
+
+
+def frame_starts(n: int, exposure_s: float, wait_s: float, growth: float) -> Floats:
+    """Start of each frame (n,), s: waits of wait_s·growth^(k−1) before frame k = 1…n (Prins SI, S1.4)."""
+    return np.asarray(np.cumsum(wait_s * growth ** np.arange(n)) + exposure_s * np.arange(n))
+
+
+def growth_for_span(n: int, exposure_s: float, wait_s: float, last_start_s: float) -> float:
+    """Growth of the waits, to six digits, with which frame n starts at `last_start_s`.
+
+    Raises BadInput if n frames last longer even without growth.
+    """
+    from scipy.optimize import brentq
+
+    if n * (exposure_s + wait_s) >= last_start_s:
+        most = int(last_start_s / (exposure_s + wait_s))
+        raise BadInput(f"{n} frames do not fit into {last_start_s:.0f} s; simulate at most {most}")
+
+    def late(growth: float) -> float:
+        return float(frame_starts(n, exposure_s, wait_s, growth)[-1]) - last_start_s
+
+    highest = (last_start_s / wait_s) ** (1 / (n - 1)) * (1 + 1e-9)  # the last wait alone would last that long
+    return round(float(brentq(late, 1.0, highest, xtol=1e-12)), 6)
+
+
+def beam_intensity(time_s: Floats, seed: int, scan: int) -> Floats:
+    """Beam before the sample (n,), 1 after a refill: decays by 6 % in an hour between refills, flickers by 0.1 %."""
+    decay = np.exp(-0.06 * ((time_s / 3600 + 0.4) % 1.0))
+    return np.asarray(decay * (1 + 1e-3 * stream(seed, _BEAM, scan).standard_normal(time_s.size)))
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Values that an experimenter knows only with an uncertainty: mm, mm and 1/mm."""
+
+    sample_thickness_mm: float
+    water_thickness_mm: float
+    water_1_mm: float
+
+
+def draw_scales(scenario: Scenario, seed: int) -> Scales:
+    """True values, drawn from what the experimenter states: these errors are one factor for a whole run."""
+    normal = stream(seed, _SCALES).standard_normal(3)
+    stated = (scenario.sample_mm, scenario.water_mm, scenario.water_1_mm)
+    return Scales(*(float(s.value + s.error * z) for s, z in zip(stated, normal, strict=True)))
+
+
+# --- scattering ------------------------------------------------------------------------------------------------------
+
+
+def q_grid(q_max_nm: float) -> Floats:
+    """q (m,) in 1/nm from 0 past q_max, on which the curves are calculated."""
+    return np.arange(math.ceil(q_max_nm / _GRID_STEP_NM) + 2, dtype=float) * _GRID_STEP_NM
+
+
+def windows(q_nm: Floats, flat: float, porod_nm4: float) -> Floats:
+    """Scattering of the cell's glass windows, (m,): flat + porod/q⁴, per steradian."""
+    return np.asarray(flat + porod_nm4 / np.maximum(q_nm, _BEHIND_BEAMSTOP_NM) ** 4)
+
+
+def crystals(q_nm: Floats, truth: Truth, index: int, contrast_1_A2: float) -> Floats:
+    """Cross section of the crystals in frame `index`, (m,), 1/mm: Gaussian spheres (S2.1-S2.3)."""
+    if truth.c_umol_L[index] == 0:
+        return np.zeros(q_nm.size)
+    one = slice(index, index + 1)
+    form = gaussian_spheres(q_nm, truth.radius_nm[one], truth.sigma_nm[one] ** 2)[0][0]
+    return np.asarray(truth.c_umol_L[index] * intensity_factor(contrast_1_A2) * form)
+
+
+def behenate_rings(q_nm: Floats, height: float, width_nm: float) -> Floats:
+    """Scattering of silver behenate powder, (m,): Gaussian rings at 2πk/5.8380 nm, the k-th 1/k as high."""
+    orders = np.arange(1, 1 + int(q_nm[-1] * AGBH_PERIOD_NM / (2 * math.pi)))[:, None]
+    rings = height / orders * np.exp(-0.5 * ((q_nm - orders * 2 * math.pi / AGBH_PERIOD_NM) / width_nm) ** 2)
+    return np.asarray(rings.sum(axis=0) + 0.05 * height)
+
+
+# --- detector --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector in its place, arrays (ny, nx).
+
+    flat: relative efficiency, as calibrated (float32); live: light reaches the pixel and is seen; mask: True where a
+    pixel is of no use; dark_adu: mean reading without light, pedestal included; noise_adu: its standard deviation;
+    gain: ADU per photon.
+    """
+
+    flat: NDArray[np.float32]
+    live: Bools
+    mask: Bools
+    dark_adu: Floats
+    noise_adu: Floats
+    gain: float
+
+
+def build_detector(scenario: Scenario, seed: int) -> Detector:
+    """Detector with beamstop and its arm, a cross of gaps between four tiles, and hot and dead pixels."""
+    rng = stream(seed, _DETECTOR)
+    ny, nx = shape = scenario.shape
+    y, x = (np.mgrid[:ny, :nx] + 0.5) / np.array([ny, nx])[:, None, None]
+    smooth = 1.02 - 0.10 * ((x - 0.5) ** 2 + (y - 0.5) ** 2) + 0.02 * np.sin(5 * x + 2 * y)
+    flat = (smooth * (1 + 0.01 * rng.standard_normal(shape))).astype(np.float32)
+    gap = (np.abs(x - 0.5) * nx <= 1) | (np.abs(y - 0.5) * ny <= 1)
+    odd = rng.permutation(ny * nx)[: max(ny * nx // 1500, 2)].reshape(-1)
+    hot, dead = np.zeros((2, *shape), dtype=bool)
+    hot.flat[odd[::2]], dead.flat[odd[1::2]] = True, True
+    level = np.where(hot, rng.uniform(5e3, 5e4, shape), scenario.pedestal + 0.4 * (x + y * (1 - y)))
+    return Detector(
+        flat=flat,
+        live=~(beamstop(shape, scenario.centre_px) | gap | dead),
+        mask=beamstop(shape, scenario.centre_px, margin_px=1.0) | gap | hot | dead,
+        dark_adu=np.where(gap, 0.0, level),
+        noise_adu=np.where(gap, 0.0, np.where(hot, np.sqrt(scenario.gain * level), scenario.read_noise)),
+        gain=scenario.gain,
+    )
+
+
+def beamstop(shape: tuple[int, int], centre_px: tuple[float, float], margin_px: float = 0.0) -> Bools:
+    """Shadow (ny, nx) of a disc of 2.6 px around the beam and of its arm, 2.4 px wide, down to the first row."""
+    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
+    dx, dy = x - centre_px[0], y - centre_px[1]
+    shadow: Bools = (np.hypot(dx, dy) <= 2.6 + margin_px) | ((np.abs(dx) <= 1.2 + margin_px) & (dy < 0))
+    return shadow
+
+
+@dataclass(frozen=True)
+class Projection:
+    """From a curve on `q_grid` to the pixels: lower neighbour, weight of the upper one, and response, each (ny, nx).
+
+    response: photons in a pixel per transmitted photon and unit of scattering (solid angle in sr, polarisation,
+    efficiency, shadows).
+    """
+
+    lower: NDArray[np.intp]
+    weight: Floats
+    response: Floats
+
+
+def projection(q_pixels_nm: Floats, solid_angle_sr: Floats, polarization: Floats, detector: Detector) -> Projection:
+    """How curves fall on the detector; the arguments (ny, nx) are values at the pixels' centres."""
+    position = q_pixels_nm / _GRID_STEP_NM
+    lower = position.astype(np.intp)
+    response = solid_angle_sr * polarization * detector.flat * detector.live
+    return Projection(lower, position - lower, response)
+
+
+def expected_photons(scattering: Floats, transmitted_photons: float, onto: Projection) -> Floats:
+    """Mean number of photons (ny, nx) of a curve (m,) on `q_grid`, with so many photons transmitted in the exposure."""
+    curve = scattering[onto.lower]
+    curve += onto.weight * (scattering[onto.lower + 1] - curve)
+    curve *= transmitted_photons * onto.response
+    return curve
+
+
+def read_out(photons: Floats, detector: Detector, rng: np.random.Generator) -> NDArray[np.uint16]:
+    """One image: round(gain · Poisson(photons) + dark + noise), cut off at 0 and at the largest 16-bit number."""
+    adu: NDArray[Any] = rng.standard_normal(photons.shape)
+    adu *= detector.noise_adu
+    adu += detector.dark_adu
+    adu += detector.gain * rng.poisson(photons)
+    return np.clip(np.rint(adu, out=adu), 0, SATURATION_ADU, out=adu).astype(np.uint16)
+
+
+def frame_stream(seed: int, scan: int, index: int) -> np.random.Generator:
+    """The random numbers of one frame."""
+    return stream(seed, _FRAME, scan, index)

@@ -1,0 +1,210 @@
+"""A series of frames ready to be processed: its source, its times and what each frame is divided by."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saxs_pipeline.config import FrameFiles, RunConfig
+from saxs_pipeline.io import frames, scalers
+from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.types import BadInput, Floats, FrameChunk, FrameSource, FrameTimes, SourceInfo
+
+
+@dataclass(frozen=True, eq=False)
+class FrameSeries:
+    """Frames with their times and divisors; picklable, every worker opens the files itself.
+
+    start_s (relative to the injection), exposure_s, monitor (n,); problems (n,) "" or why a frame cannot be used.
+    """
+
+    paths: tuple[Path, ...]
+    detector: str | None
+    roots: tuple[Path, ...]
+    info: SourceInfo
+    start_s: Floats
+    exposure_s: Floats
+    monitor: Floats
+    problems: tuple[str, ...]
+    time_origin: str
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return self.info.n_frames
+
+    def read(self, start: int, stop: int) -> FrameChunk:
+        """Frames start … stop - 1."""
+        images, problems = _open(self).read(range(start, stop))
+        known = self.problems[start:stop]
+        return FrameChunk(
+            index=np.arange(start, stop),
+            images=images,
+            start_s=self.start_s[start:stop],
+            exposure_s=self.exposure_s[start:stop],
+            monitor=self.monitor[start:stop],
+            problems=tuple(a or b for a, b in zip(problems, known, strict=True)),
+        )
+
+    def label(self, index: int) -> str:
+        """File and frame number, for messages."""
+        return _open(self).label(index)
+
+
+class _Latest(threading.local):
+    key: tuple[Any, ...] = ()
+    source: FrameSource | None = None
+
+
+_latest = _Latest()
+
+
+def _open(series: FrameSeries) -> FrameSource:
+    """This thread's open source of the series (file handles are not shared between threads)."""
+    key = (series.paths, series.detector, series.roots)
+    if _latest.source is None or _latest.key != key:
+        if _latest.source is not None:
+            _latest.source.close()
+        _latest.source, _latest.key = frames.open_frames(key[0], detector=key[1], roots=key[2]), key
+    return _latest.source
+
+
+def open_sample(run: RunFile) -> FrameSeries:
+    """The frames of the measurement itself; times are required."""
+    data = run.config.data
+    assert data.frames is not None
+    files = FrameFiles.model_construct(
+        frames=data.frames, scalers=data.scalers, transmission=run.config.intensity.transmission
+    )
+    return _open_series(run, files, "data", timed=True)
+
+
+def open_reference(run: RunFile, files: FrameFiles, key: str) -> FrameSeries:
+    """Frames of a reference measurement; `key` is its place in the run file, for messages."""
+    return _open_series(run, files, key, timed=False)
+
+
+def open_dark(run: RunFile, files: FrameFiles) -> FrameSeries:
+    """Dark frames: neither times nor monitor are needed."""
+    config = run.config.model_copy(
+        update={"intensity": run.config.intensity.model_copy(update={"monitor": "none", "transmission": None})}
+    )
+    return _open_series(RunFile(run.path, run.text, config, run.positions), files, "corrections.dark", timed=False)
+
+
+def _open_series(run: RunFile, files: FrameFiles, key: str, *, timed: bool) -> FrameSeries:
+    config = run.config
+    try:
+        source = frames.open_frames(files.frames, detector=config.data.detector, roots=config.data.roots)
+        tables = [scalers.read_scalers(path) for path in files.scalers or ()]
+    except BadInput as error:
+        raise run.error(f"{key}.frames", str(error)) from None
+    info = source.info
+    source.close()
+    times = _times(run, info, tables, key) if timed or config.intensity.monitor == "exposure" else None
+    monitor, problems = _monitor(run, info, tables, times, files, key)
+    if times is None:
+        times = FrameTimes(np.full(info.n_frames, np.nan), np.full(info.n_frames, np.nan), "not needed")
+    return FrameSeries(
+        paths=files.frames,
+        detector=config.data.detector,
+        roots=config.data.roots,
+        info=info,
+        start_s=times.start_s - config.data.time.zero,
+        exposure_s=times.exposure_s,
+        monitor=monitor,
+        problems=problems,
+        time_origin=times.origin,
+        warnings=(*info.warnings, *(w for table in tables for w in table.warnings)),
+    )
+
+
+def law_times(config: RunConfig, n: int) -> FrameTimes | None:
+    """Times of n frames by the configured law, None without one."""
+    law = config.data.time.law
+    return None if law is None else scalers.law_times(n, law.exposure, law.wait, law.growth)
+
+
+def _times(run: RunFile, info: SourceInfo, tables: Sequence[scalers.Scalers], key: str) -> FrameTimes:
+    wanted = run.config.data.time.source
+    found = {
+        "scalers": _joined([t.times for t in tables if t.times is not None]),
+        "file": info.times,
+        "law": law_times(run.config, info.n_frames),
+    }
+    for name in ("scalers", "file", "law") if wanted == "auto" else (wanted,):
+        times = found[name]
+        if times is not None:
+            if len(times.start_s) != info.n_frames:
+                raise run.error(
+                    f"{key}.scalers",
+                    f"the {name} hold times of {len(times.start_s)} frames, the images are {info.n_frames}; "
+                    "give the scalers of this scan, or set data.time.source",
+                )
+            return times
+    raise run.error(
+        "data.time.source",
+        f"no times found for {info.paths[0].name} ({'in ' + wanted if wanted != 'auto' else 'scalers, files, law'}); "
+        "give data.scalers, or data.time: {source: law, law: {exposure: 75 ms, wait: 22 ms, growth: 1.015}}",
+    )
+
+
+def _joined(parts: Sequence[FrameTimes]) -> FrameTimes | None:
+    if not parts:
+        return None
+    return FrameTimes(
+        np.concatenate([p.start_s for p in parts]), np.concatenate([p.exposure_s for p in parts]), parts[0].origin
+    )
+
+
+def _monitor(  # noqa: PLR0917
+    run: RunFile,
+    info: SourceInfo,
+    tables: Sequence[scalers.Scalers],
+    times: FrameTimes | None,
+    files: FrameFiles,
+    key: str,
+) -> tuple[Floats, tuple[str, ...]]:
+    """What each frame is divided by, (n,), and which frames it cannot divide."""
+    name = run.config.intensity.monitor or "none"
+    if name == "none":
+        return np.ones(info.n_frames), ("",) * info.n_frames
+    if name == "exposure":
+        assert times is not None
+        values = times.exposure_s
+    else:
+        values = _named_monitor(run, name, info, tables, key)
+    if len(values) != info.n_frames:
+        raise run.error(
+            f"{key}.scalers",
+            f"monitor {name} has {len(values)} values for {info.n_frames} frames; give the scalers of this scan "
+            "(a missing monitor is never replaced)",
+        )
+    problems = tuple(
+        "" if v > 0 and np.isfinite(v) else f"monitor_{'nan' if np.isnan(v) else 'zero'}: {name} is {v:g}"
+        for v in values
+    )
+    if name != "I0":
+        return values, problems
+    if files.transmission is None:
+        raise run.error(f"{key}.transmission", "monitor I0 is before the sample; give this measurement's transmission")
+    return values * files.transmission.value, problems
+
+
+def _named_monitor(run: RunFile, name: str, info: SourceInfo, tables: Sequence[scalers.Scalers], key: str) -> Floats:
+    holders = [t.monitors for t in tables] or [info.monitors]
+    if all(name in monitors for monitors in holders):
+        return np.concatenate([monitors[name] for monitors in holders])
+    known = sorted({k for monitors in holders for k in monitors})
+    where = ", ".join(t.path.name for t in tables) or info.paths[0].name
+    if not known:
+        raise run.error(
+            f"{key}.scalers" if not tables else "intensity.monitor",
+            f"no monitor found in {where}; give the scalers file as {key}.scalers, "
+            "or say intensity.monitor: exposure or none",
+        )
+    raise run.error("intensity.monitor", f"no monitor {name!r} in {where}; found: {', '.join(known)}")

@@ -1,0 +1,103 @@
+"""Curves → fit table: one weighted Gaussian-sphere fit per frame, whole chunks at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from saxs_pipeline.config import Model
+from saxs_pipeline.science import batchfit
+from saxs_pipeline.types import Bools, Curves, FitTable, Floats
+
+WEAK = 5.0
+"""Below this c/σ_c a frame's r and σ_r are not reported (science.md §2)."""
+
+C, R, S2, B = range(4)
+
+
+def fit(curves: Curves, model: Model, factor: float) -> tuple[FitTable, Floats]:
+    """Fit every frame; returns the table and the fitted curves (n, m), NaN outside the q window.
+
+    factor: I(q) in 1/mm per µmol/L and nm⁶ of ⟨P⟩ (formfactors.intensity_factor). Frames are independent of each
+    other: nothing here depends on the chunk they come in.
+    """
+    window = _window(curves, model)
+    result = batchfit.fit_frames(
+        curves.q_nm[window],
+        np.ascontiguousarray(curves.intensity[:, window]),
+        np.ascontiguousarray(curves.sigma[:, window]),
+        factor=factor,
+        radius_nm=model.radius,
+        sigma_nm=model.sigma,
+    )
+    table = FitTable(
+        index=curves.index,
+        values=result.values,
+        covariance=result.covariance,
+        chi2_red=result.chi2_red,
+        n_points=result.n_points,
+        converged=result.converged,
+        flags=("",) * len(curves.index),
+    )
+    return table, _spread(result.model, window)
+
+
+def signal_to_noise(fits: FitTable) -> Floats:
+    """c/σ_c per frame, (n,); NaN where the fit gave none."""
+    variance = fits.covariance[:, C, C]
+    ratio: Floats = np.full(len(fits.index), np.nan)
+    np.divide(fits.values[:, C], np.sqrt(np.maximum(variance, 0.0)), out=ratio, where=variance > 0)
+    return ratio
+
+
+def good(fits: FitTable) -> Bools:
+    """Frames whose r and σ_r are reported: converged, and c/σ_c ≥ 5."""
+    return fits.converged & (signal_to_noise(fits) >= WEAK)
+
+
+def refit_weak(
+    curves: Curves, fits: FitTable, model_curves: Floats, model: Model, factor: float
+) -> tuple[FitTable, Floats]:
+    """Second pass over the whole series: c of frames that are not good, with R₀ and s of the first good frame.
+
+    Flags such frames "weak", or "not_converged" where the signal is strong and the fit failed all the same.
+    """
+    strong = good(fits)
+    again = ~strong & curves.usable
+    if not again.any():
+        return fits, model_curves
+    values, covariance = fits.values.copy(), fits.covariance.copy()
+    chi2, curves_fitted = fits.chi2_red.copy(), model_curves.copy()
+    values[again] = covariance[again] = np.nan
+    ratio = np.zeros(len(again))
+    if strong.any():
+        first = int(np.flatnonzero(strong)[0])
+        window = _window(curves, model)
+        result = batchfit.fit_amplitudes(
+            curves.q_nm[window],
+            np.ascontiguousarray(curves.intensity[again][:, window]),
+            np.ascontiguousarray(curves.sigma[again][:, window]),
+            factor=factor,
+            radius_nm=float(fits.values[first, R]),
+            variance_nm2=float(fits.values[first, S2]),
+        )
+        held = np.array([R, S2])
+        result.covariance[:, held, :] = result.covariance[:, :, held] = 0.0  # taken over, not fitted
+        values[again], covariance[again], chi2[again] = result.values, result.covariance, result.chi2_red
+        curves_fitted[again] = _spread(result.model, window)
+        ratio[again] = result.values[:, C] / np.sqrt(result.covariance[:, C, C])
+    words = np.where(again, np.where(ratio > 2 * WEAK, "not_converged", "weak"), "")
+    table = replace(fits, values=values, covariance=covariance, chi2_red=chi2, flags=tuple(map(str, words)))
+    return table, curves_fitted
+
+
+def _window(curves: Curves, model: Model) -> Bools:
+    inside: Bools = (curves.q_nm >= model.q_min) & (curves.q_nm <= model.q_max)
+    return inside
+
+
+def _spread(fitted: Floats, window: Bools) -> Floats:
+    full = np.full((len(fitted), len(window)), np.nan)
+    full[:, window] = fitted
+    return full

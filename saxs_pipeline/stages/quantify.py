@@ -1,0 +1,85 @@
+"""Fit table → r, σ_r, c_NC, yield with statistical and systematic uncertainties."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from saxs_pipeline.config import Sample
+from saxs_pipeline.science import contrast, formfactors, quantities
+from saxs_pipeline.types import BadInput, Bools, Curves, Estimate, FitTable, Floats, Quantities, Uncertain
+
+UNSIZED = frozenset({"weak", "not_converged"})
+"""Flags of frames whose r and σ_r are not reported."""
+
+UNKNOWN = Uncertain(np.nan, np.nan)
+"""What a yield needs and the run file does not give: the yield is then NaN."""
+
+
+def contrast_1_A2(sample: Sample, energy_keV: float | None) -> Uncertain:
+    """Scattering length density contrast in 1/Å², given or from compositions at this energy (Prins SI, S2.4)."""
+    if sample.contrast is not None:
+        return sample.contrast
+    if sample.particle is None or sample.solvent is None or energy_keV is None:
+        raise BadInput("sample.particle: a contrast from compositions needs the X-ray energy; give sample.contrast")
+    try:
+        densities = [
+            contrast.scattering_length_density(m.formula, m.density, energy_keV)
+            for m in (sample.particle, sample.solvent)
+        ]
+    except ValueError as error:
+        raise BadInput(f"sample: {error}") from None
+    return Uncertain(densities[0] - densities[1])
+
+
+def amplitude_factor(sample: Sample | None, energy_keV: float | None) -> float:
+    """I(q) in 1/mm per µmol/L and nm⁶; 1 without a sample, when c has no meaning and is not reported."""
+    return 1.0 if sample is None else formfactors.intensity_factor(contrast_1_A2(sample, energy_keV).value)
+
+
+def quantify(fits: FitTable, curves: Curves, sample: Sample | None, energy_keV: float | None) -> Quantities:
+    """Quantities of every frame. c needs an absolute scale and a contrast, the yield also the sample's unit cell."""
+    strong = np.array([UNSIZED.isdisjoint(flag.split("|")) for flag in fits.flags]) & curves.usable
+    absolute = sample is not None and curves.unit == "1/mm"
+    scale_rel = curves.scale_rel
+    if sample is not None and absolute:
+        scale_rel = float(np.hypot(scale_rel, 2 * contrast_1_A2(sample, energy_keV).relative))
+    derived = quantities.derive(
+        fits.values,
+        fits.covariance,
+        lattice_nm=(sample and sample.lattice_parameter) or UNKNOWN,
+        cations_per_cell=(sample and sample.cations_per_cell) or np.nan,
+        cation_mmol_L=(sample and sample.cation_concentration) or UNKNOWN,
+        scale_rel=scale_rel,
+    )
+    upper = derived.sigma_is_limit & strong
+    return Quantities(
+        index=fits.index,
+        time_s=curves.time_s,
+        exposure_s=curves.exposure_s,
+        radius_nm=_only(derived.radius_nm, strong),
+        sigma_nm=_only(derived.sigma_nm, strong),
+        c_nc_umol_L=derived.c_nc_umol_L if absolute else _only(derived.c_nc_umol_L, np.zeros_like(strong)),
+        yield_=derived.yield_ if absolute else _only(derived.yield_, np.zeros_like(strong)),
+        background_1_mm=derived.background_1_mm,
+        chi2_red=fits.chi2_red,
+        covariance=_sized_covariance(derived.covariance, strong),
+        flags=tuple(
+            _with_word(flag, "sigma_upper_limit") if u else flag for flag, u in zip(fits.flags, upper, strict=True)
+        ),
+    )
+
+
+def _only(estimate: Estimate, where: Bools) -> Estimate:
+    return Estimate(*(np.where(where, part, np.nan) for part in estimate))
+
+
+def _sized_covariance(covariance: Floats, strong: Bools) -> Floats:
+    """Covariance of (r, σ_r, c) without the rows of sizes that are not reported."""
+    masked = covariance.copy()
+    weak = np.flatnonzero(~strong)[:, None]
+    masked[weak, [0, 1], :] = masked[weak, :, [0, 1]] = np.nan
+    return masked
+
+
+def _with_word(flag: str, word: str) -> str:
+    return word if flag == "ok" else f"{flag}|{word}"

@@ -1,0 +1,303 @@
+"""What travels between the stages: frozen dataclasses, with shapes and units in the docstrings.
+
+Internal units everywhere: q in 1/nm, lengths of the sample in nm, I(q) in 1/mm (per steradian), concentration in
+µmol/L, time in s, energy in keV; detector geometry in m and rad (pyFAI's convention).
+Shapes: n frames, m bins in q, ny × nx pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+class BadInput(Exception):
+    """The user's input cannot be processed; each message is one line that says what, where and how to mend it."""
+
+    def __init__(self, *messages: str) -> None:
+        super().__init__("\n".join(messages))
+        self.messages = messages
+
+    def __reduce__(self) -> tuple[type[BadInput], tuple[str, ...]]:
+        return BadInput, self.messages
+
+
+class Uncertain(NamedTuple):
+    """A value with its standard uncertainty, both in the unit of the field that holds it."""
+
+    value: float
+    error: float = 0.0
+
+    @property
+    def relative(self) -> float:
+        """Relative standard uncertainty."""
+        return abs(self.error / self.value)
+
+
+@dataclass(frozen=True)
+class FrameTimes:
+    """Start (s, on the clock of the source) and exposure (s) of every frame, both (n,); `origin` says where from."""
+
+    start_s: Floats
+    exposure_s: Floats
+    origin: str
+
+    @property
+    def mid_s(self) -> Floats:
+        """Middle of each exposure, s, (n,)."""
+        return self.start_s + 0.5 * self.exposure_s
+
+
+@dataclass(frozen=True)
+class HeaderGeometry:
+    """Geometry found in a file's header, in pyFAI's convention: m and rad; poni1/pixel1 along the slow axis."""
+
+    distance_m: float
+    poni1_m: float
+    poni2_m: float
+    pixel1_m: float
+    pixel2_m: float
+    wavelength_m: float | None = None
+    rot1: float = 0.0
+    rot2: float = 0.0
+    rot3: float = 0.0
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What a frame source holds, known without reading its images.
+
+    `times` and `monitors` are what the images' own files say (a scalers file may say more). `header` has the first
+    frame's keys as text. `dummy`: pixels with |value - dummy| <= delta_dummy were not measured.
+    """
+
+    kind: str
+    paths: tuple[Path, ...]
+    n_frames: int
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    header: Mapping[str, str] = field(default_factory=dict)
+    geometry: HeaderGeometry | None = None
+    times: FrameTimes | None = None
+    monitors: Mapping[str, Floats] = field(default_factory=dict)
+    dummy: float | None = None
+    delta_dummy: float = 0.0
+    pedestal: float | None = None
+    saturation: float | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class FrameSource(Protocol):
+    """A sequence of equally shaped frames. Cheap to open, so that every worker opens its own."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """What the source holds."""
+        ...
+
+    def read(self, indices: Sequence[int]) -> tuple[NDArray[Any], tuple[str, ...]]:
+        """Images (n, ny, nx) in the file's dtype and, per frame, what is wrong with it ("" if nothing).
+
+        A frame that cannot be read is a frame of zeros with its reason, never an exception.
+        """
+        ...
+
+    def label(self, index: int) -> str:
+        """File and frame number for messages, e.g. "scan_00.h5 frame 17"."""
+        ...
+
+    def close(self) -> None:
+        """Release the files."""
+        ...
+
+
+@dataclass(frozen=True)
+class FrameChunk:
+    """Consecutive frames on their way to the integration.
+
+    index (n,) frame numbers from 0; images (n, ny, nx); start_s and exposure_s (n,) relative to the time zero;
+    monitor (n,) what I is divided by (monitor · transmission where the monitor is before the sample);
+    problems (n,) reason not to use a frame, "" if none.
+    """
+
+    index: Ints
+    images: NDArray[Any]
+    start_s: Floats
+    exposure_s: Floats
+    monitor: Floats
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Integrated curves I(q) with their uncertainties kept apart (science.md §1).
+
+    q_nm (m,); intensity (n, m) in `unit`; statistical (n, m) independent per point and frame; shared (m,) common to
+    all frames (the background's); scale_rel one relative uncertainty of everything; counts (n, m) pixels per bin
+    (0 and intensity NaN where nothing was measured); index, start_s, exposure_s (n,); problems (n,) "" if the frame
+    is usable, else "word: reason"; notes (n,) words on usable frames ("saturated"), "" if none; correlated: True
+    where pixel splitting ties neighbouring bins together.
+    """
+
+    q_nm: Floats
+    intensity: Floats
+    statistical: Floats
+    shared: Floats
+    counts: Floats
+    index: Ints
+    start_s: Floats
+    exposure_s: Floats
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    unit: str = "1/mm"
+    scale_rel: float = 0.0
+    correlated: bool = False
+
+    @property
+    def sigma(self) -> Floats:
+        """Point-wise uncertainty of one frame, √(statistical² + shared²), (n, m)."""
+        return np.hypot(self.statistical, self.shared)
+
+    @property
+    def time_s(self) -> Floats:
+        """Mid-exposure time relative to the injection, s, (n,)."""
+        return self.start_s + 0.5 * self.exposure_s
+
+    @property
+    def usable(self) -> Bools:
+        """Frames without a problem, (n,)."""
+        return np.array([not problem for problem in self.problems], dtype=np.bool_)
+
+    def select(self, start: int, stop: int) -> Curves:
+        """Frames start … stop - 1."""
+        part: dict[str, Any] = {name: getattr(self, name)[start:stop] for name in (*_PER_FRAME, "problems", "notes")}
+        return replace(self, **part)
+
+    @staticmethod
+    def concatenate(parts: Sequence[Curves]) -> Curves:
+        """Frames of several pieces on the same q, one after the other."""
+        stacked: dict[str, Any] = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _PER_FRAME}
+        words: dict[str, Any] = {
+            name: tuple(word for p in parts for word in getattr(p, name)) for name in ("problems", "notes")
+        }
+        return replace(parts[0], **stacked, **words)
+
+
+_PER_FRAME = ("intensity", "statistical", "counts", "index", "start_s", "exposure_s")
+
+
+@dataclass(frozen=True)
+class ScaleFactor:
+    """Absolute scale: I(1/mm) = factor.value · I(normalised); the window it was found in and how flat that was."""
+
+    factor: Uncertain
+    method: str
+    window_nm: tuple[float, float] | None = None
+    slope_over_sigma: float = float("nan")
+    chi2_red: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Background:
+    """Background B(q): intensity and shared uncertainty (m,), on the scale of the curves it is subtracted from."""
+
+    intensity: Floats
+    sigma: Floats
+    source: str
+    factor: float = 1.0
+
+
+FIT_COLUMNS = ("c_nc_umol_L", "r_nm", "sigma2_nm2", "background_1_mm")
+"""Columns of FitTable.values; sigma2 = σ_r² is what is fitted (it may be slightly negative)."""
+
+
+@dataclass(frozen=True)
+class FitTable:
+    """Result of one weighted fit per frame.
+
+    values (n, 4) in the order of FIT_COLUMNS; covariance (n, 4, 4) from statistical and shared uncertainties;
+    chi2_red (n,); n_points (n,); converged (n,); flags (n,) words joined by "|", "" if none.
+    """
+
+    index: Ints
+    values: Floats
+    covariance: Floats
+    chi2_red: Floats
+    n_points: Ints
+    converged: Bools
+    flags: tuple[str, ...]
+
+
+class Estimate(NamedTuple):
+    """One quantity per frame: value, statistical and systematic standard uncertainty, each (n,)."""
+
+    value: Floats
+    statistical: Floats
+    systematic: Floats
+
+
+@dataclass(frozen=True)
+class Quantities:
+    """What the user came for, one row per frame; NaN where a frame does not support it (see flags).
+
+    covariance (n, 3, 3) of (r, sigma_r, c_nc), statistical; flags (n,) as in series.csv ("ok" or words joined by "|").
+    """
+
+    index: Ints
+    time_s: Floats
+    exposure_s: Floats
+    radius_nm: Estimate
+    sigma_nm: Estimate
+    c_nc_umol_L: Estimate
+    yield_: Estimate
+    background_1_mm: Estimate
+    chi2_red: Floats
+    covariance: Floats
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """Identity of an input: path as given, size in bytes, modification time (ns)."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a result came to be: enough to repeat it."""
+
+    config_text: str
+    config_digest: str
+    versions: Mapping[str, str]
+    inputs: tuple[InputFile, ...]
+    equations: tuple[str, ...]
+    geometry: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Everything a run made. `model` (n, m) is the fitted curve, NaN outside the fit's window or without a fit."""
+
+    title: str
+    curves: Curves
+    background: Background | None
+    scale: ScaleFactor | None
+    fits: FitTable | None
+    model: Floats | None
+    quantities: Quantities | None
+    provenance: Provenance
+    warnings: tuple[str, ...]
+    timings_s: Mapping[str, float]

@@ -1,0 +1,188 @@
+"""Against pyFAI frame by frame, against the beamline's formula, and the traps of formats.md §3."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pyFAI.detectors import Detector
+from pyFAI.integrator.azimuthal import AzimuthalIntegrator
+
+from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, integrate, pixel_solid_angle
+from saxs_pipeline.types import FrameChunk
+
+SHAPE = (120, 140)
+BINS = 60
+
+
+@pytest.fixture(scope="module")
+def ai():
+    detector = Detector(pixel1=0.8e-3, pixel2=0.8e-3, max_shape=SHAPE)
+    return AzimuthalIntegrator(0.6, 60.3 * 0.8e-3, 66.1 * 0.8e-3, 0.02, -0.01, detector=detector, wavelength=0.69e-10)
+
+
+@pytest.fixture(scope="module")
+def spec(ai):
+    rng = np.random.default_rng(0)
+    mask = rng.random(SHAPE) < 0.05
+    mask[50:70, 60:72] = True
+    return IntegrationSpec(
+        key="test",
+        geometry=ai.get_config(),
+        solid_angle_sr=pixel_solid_angle(ai),
+        mask=mask,
+        bins=BINS,
+        q_range_nm=(0.2, 9.0),
+        splitting="none",
+        polarization=0.97,
+        solid_angle=True,
+        gain=1.6,
+        read_noise=3.0,
+        pedestal=10.0,
+        dark=rng.random(SHAPE),
+        dark_variance=np.full(SHAPE, 0.3),
+        flat=1 + 0.1 * rng.random(SHAPE),
+    )
+
+
+def chunk(images, monitor=1e5):
+    n = len(images)
+    return FrameChunk(np.arange(n), images, np.arange(n) * 0.1, np.full(n, 0.075), np.full(n, monitor), ("",) * n)
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(1)
+    return (1.6 * rng.poisson(30, (24, *SHAPE)) + 10 + rng.normal(0, 3, (24, *SHAPE))).round().astype(np.uint16)
+
+
+def test_equals_pyfai_frame_by_frame(ai, spec, images):
+    curves = integrate(chunk(images), spec)
+    for k in (0, 7, 23):
+        signal = images[k] - 10.0 - spec.dark
+        oracle = ai.integrate1d(
+            signal,
+            BINS,
+            unit="q_nm^-1",
+            radial_range=spec.q_range_nm,
+            variance=1.6 * np.maximum(signal, 0) + 9 + 0.3,
+            mask=spec.mask,
+            flat=spec.flat,
+            polarization_factor=0.97,
+            method=("no", "csr", "python"),
+        )
+        norm = spec.solid_angle_sr * 1e5
+        filled = oracle.count > 0
+        assert filled.sum() > 40
+        np.testing.assert_allclose(curves.intensity[k][filled], oracle.intensity[filled] / norm, rtol=1e-5)
+        np.testing.assert_allclose(curves.statistical[k][filled], oracle.sigma[filled] / norm, rtol=1e-5)
+        np.testing.assert_array_equal(curves.counts[k], oracle.count)
+        np.testing.assert_allclose(curves.q_nm, oracle.radial, rtol=1e-5)
+
+
+def test_equals_the_beamlines_formula_written_out(ai, spec, images):
+    """I(q) = Σ(S - D) / Σ(flat·Ω_rel·P) / (Ω_0·I1) (formats.md §1.4), with NumPy alone but for the pixels' q."""
+    low, high = spec.q_range_nm
+    q = ai.center_array(SHAPE, unit="q_nm^-1")
+    label = np.floor((q - low) / (high - low) * BINS).astype(int)
+    used = ~spec.mask & (q >= low) & (q < high)
+    norm = spec.flat * ai.solidAngleArray(SHAPE) * ai.polarization(SHAPE, 0.97)
+    signal = images[3] - 10.0 - spec.dark
+    sums = [np.bincount(label[used], weights=x[used], minlength=BINS) for x in (signal, norm)]
+    expected = sums[0] / sums[1] / (0.8e-3**2 / ai.dist**2) / 1e5
+    got = integrate(chunk(images[3:4]), spec)
+    same = got.counts[0] == np.bincount(label[used], minlength=BINS)  # a pixel on a bin's edge may fall either side
+    assert same.sum() > 0.9 * BINS
+    np.testing.assert_allclose(got.intensity[0][same], expected[same], rtol=1e-6)
+
+
+def test_empty_bins_are_nan_with_count_zero_never_zero(spec, images):
+    curves = integrate(chunk(images[:2]), replace(spec, key="wide", q_range_nm=(0.0001, 20.0)))
+    empty = curves.counts[0] == 0
+    assert empty.any()
+    assert np.isnan(curves.intensity[0][empty]).all()
+    assert np.isnan(curves.statistical[0][empty]).all()
+
+
+def test_integers_above_2_to_24_keep_their_sum(spec):
+    big = np.full((1, *SHAPE), 2**26 + 5, dtype=np.uint32)
+    plain = replace(spec, key="plain", polarization=None, solid_angle=False, dark=None, flat=None, pedestal=0.0)
+    curves = integrate(chunk(big, 1.0), plain)
+    values = curves.intensity[0] * spec.solid_angle_sr
+    np.testing.assert_allclose(values[curves.counts[0] > 0], 2**26 + 5, rtol=1e-7)
+
+
+def test_threads_do_not_share_an_integrator(spec, images):
+    """One integrator shared between threads returns other frames' results; here every thread has its own."""
+    expected = integrate(chunk(images), spec).intensity
+
+    def one(k):
+        return k, integrate(chunk(images[k : k + 1]), spec).intensity[0]
+
+    with ThreadPoolExecutor(4) as pool:
+        for k, got in pool.map(one, list(range(24)) * 10):
+            np.testing.assert_array_equal(got, expected[k])
+
+
+def test_a_changed_mask_or_range_is_not_served_by_the_old_engine(spec, images):
+    first = integrate(chunk(images[:1]), spec)
+    other_mask = spec.mask.copy()
+    other_mask[:, :70] = True
+    masked = integrate(chunk(images[:1]), replace(spec, key="masked", mask=other_mask))
+    shifted = integrate(chunk(images[:1]), replace(spec, key="shifted", q_range_nm=(0.2, 5.0)))
+    assert masked.counts.sum() < 0.7 * first.counts.sum()
+    assert shifted.counts[0, :20].sum() < first.counts[0, :20].sum()
+    np.testing.assert_array_equal(integrate(chunk(images[:1]), spec).intensity, first.intensity)
+
+
+def test_dummy_saturated_and_nan_pixels_are_left_out(spec, images):
+    clean = images[:1].astype(np.float32)
+    spoiled = clean.copy()
+    where = np.zeros(SHAPE, bool)
+    where[80:90, 20:100] = True
+    reference = integrate(chunk(clean), replace(spec, key="hole", mask=spec.mask | where))
+    for value, changes in ((-2.0, {"dummy": -1.0, "dummy_delta": 1.5}), (np.nan, {"dummy": np.nan})):
+        spoiled[0, where] = value
+        got = integrate(chunk(spoiled), replace(spec, key="dummy", **changes))
+        np.testing.assert_array_equal(got.counts, reference.counts)
+        np.testing.assert_allclose(got.intensity, reference.intensity, rtol=1e-6)
+    spoiled[0, where] = 65535
+    got = integrate(chunk(spoiled), replace(spec, key="saturated", saturation=60000.0))
+    np.testing.assert_allclose(got.intensity, reference.intensity, rtol=1e-6)
+    assert got.notes == ("saturated",)
+
+
+def test_true_zeros_count_where_no_dummy_is_set(spec):
+    image = np.zeros((1, *SHAPE), np.uint16)
+    image[0, ::2] = 20
+    curves = integrate(chunk(image), replace(spec, key="zeros", pedestal=0.0, dark=None))
+    assert curves.counts.sum() == integrate(chunk(image + 1), spec).counts.sum()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "word"),
+    [(lambda f: f.fill(0), "all_zero"), (lambda f: f.__setitem__((30, 40), np.nan), "nan")],
+)
+def test_a_bad_frame_is_named_and_the_others_untouched(spec, images, spoil, word):
+    frames = images[:3].astype(np.float32)
+    good = integrate(chunk(frames), spec)
+    spoil(frames[1])
+    if word == "nan":
+        frames[1][np.isnan(frames[1]) & spec.mask] = 1
+        frames[1][~spec.mask & (np.arange(SHAPE[1]) == 40)] = np.inf
+    curves = integrate(chunk(frames), spec)
+    assert curves.problems[1].startswith(word + ":")
+    assert np.isnan(curves.intensity[1]).all()
+    np.testing.assert_array_equal(curves.intensity[[0, 2]], good.intensity[[0, 2]])
+
+
+def test_splitting_is_said_so(spec, images):
+    split = integrate(chunk(images[:1]), replace(spec, key="split", splitting="full"))
+    assert split.correlated
+    assert not integrate(chunk(images[:1]), spec).correlated
+
+
+def test_bin_centers_are_linear(spec):
+    q = bin_centers(spec)
+    np.testing.assert_allclose(np.diff(q), (9.0 - 0.2) / BINS)
+    assert q[0] == pytest.approx(0.2 + 8.8 / BINS / 2)

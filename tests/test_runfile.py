@@ -1,0 +1,169 @@
+"""The run file: positions of all mistakes at once, paths, and what the digest depends on."""
+
+import json
+import re
+
+import pytest
+
+from saxs_pipeline import runfile
+from saxs_pipeline.types import BadInput
+
+GOOD = """\
+title: CdSe
+data:
+  frames: raw/*.edf
+  scalers: scalers.h5
+  time: {zero: 9.4 s}
+geometry:
+  distance: 1 m
+  center: [240.1, 238.7]
+  pixel_size: 354.1667 um
+  energy: 18 keV
+corrections: {gain: 1.6, read_noise: 3, polarization: 0.97}
+integration: {bins: 200, q_min: 0.1 1/nm, q_max: 0.5 1/angstrom}
+intensity: {monitor: I1, thickness: 4 mm ± 0.5 %}
+background: {frames: "0:80"}
+sample: {contrast: 35.2e-6 1/Å^2}
+model: {q_min: 0.15 1/nm, q_max: 5 1/nm}
+output: {folder: out}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "raw").mkdir()
+    for name in ("f_2.edf", "f_10.edf", "f_1.edf"):
+        (tmp_path / "raw" / name).write_bytes(b"x")
+    (tmp_path / "scalers.h5").write_bytes(b"x")
+    return tmp_path
+
+
+def load(folder, text):
+    path = folder / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return runfile.load(path)
+
+
+def mistakes(folder, text):
+    with pytest.raises(BadInput) as caught:
+        load(folder, text)
+    return caught.value.messages
+
+
+def test_a_good_file_arrives_in_internal_units_and_natural_order(folder):
+    config = load(folder, GOOD).config
+    assert [p.name for p in config.data.frames] == ["f_1.edf", "f_2.edf", "f_10.edf"]
+    assert config.integration.q_max == pytest.approx(5.0)
+    assert config.geometry.pixel_size == pytest.approx(354.1667e-6)
+    assert config.intensity.thickness == pytest.approx((4.0, 0.02))
+    assert config.background.frames == tuple(range(80))
+    assert config.output.folder == folder / "out"
+
+
+def test_all_mistakes_are_reported_at_once_with_their_places(folder):
+    text = (
+        GOOD.replace("18 keV", "18 kg")
+        .replace("gain: 1.6", "gian: 1.6")
+        .replace("raw/*.edf", "nowhere/*.edf")
+        .replace("q_max: 0.5 1/angstrom", "q_max: 0.01 1/nm")
+        .replace("4 mm ± 0.5 %", "0 mm")
+    )
+    found = mistakes(folder, text)
+    places = {re.match(r".*run\.yaml:(\d+):(\d+): ([\w.]+): ", line).groups() for line in found}
+    assert places == {
+        ("3", "3", "data.frames"),
+        ("10", "3", "geometry.energy"),
+        ("11", "15", "corrections.gian"),
+        ("11", "1", "corrections.gain"),
+        ("12", "43", "integration.q_max"),
+        ("13", "26", "intensity.thickness"),
+    }
+    assert all("\n" not in line for line in found)
+    assert any("did you mean `gain`?" in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "hint"),
+    [
+        ("distance: 1 m", "distance: -1 m", "geometry.distance", "positive"),
+        ("bins: 200", "bins: 0", "integration.bins", "10"),
+        ("bins: 200", "bins: many", "integration.bins", "integer"),
+        ("monitor: I1, ", "", "intensity", "divided by"),
+        ("monitor: I1", "monitor: I0", "intensity.transmission", "transmission"),
+        ("monitor: I1", "monitor: I0, transmission: 1.2", "intensity.transmission", "between 0 and 1"),
+        ("polarization: 0.97", "polarization: 2", "corrections.polarization", "1"),
+        (", polarization: 0.97", "", "corrections.polarization", "missing"),
+        ('frames: "0:80"', 'frames: "80:0"', "background.frames", "selects no frame"),
+        ('frames: "0:80"', "time: [1 s, -1 s]", "background.time", "smaller"),
+        ('frames: "0:80"', 'frames: "0:80", time: [0 s, 1 s]', "background", "exactly one"),
+        ("q_min: 0.15 1/nm", "q_min: 0.05 1/nm", "model", "within"),
+        ("distance: 1 m", "header: false", "geometry", "distance"),
+        ("pixel_size: 354.1667 um", "poni: scalers.h5", "geometry.poni", "whole geometry"),
+        ("{contrast: 35.2e-6 1/Å^2}", "{particle: {formula: CdSe, density: 5.66 g/cm^3}}", "sample.contrast", "both"),
+        (
+            "{contrast: 35.2e-6 1/Å^2}",
+            "{contrast: 35.2e-6 1/Å^2, lattice_parameter: 0.6 nm}",
+            "sample",
+            "all or none",
+        ),
+        ("frames: raw/*.edf", "frames: raw", "data.frames", "folder"),
+        ("zero: 9.4 s", "source: law", "data.time.source", "law"),
+        ("I1, thickness: 4 mm", "I1, water: {frames: scalers.h5}, thickness: 4 mm", "intensity.water.empty", "missing"),
+    ],
+)
+def test_impossible_values_say_how_to_mend_them(folder, old, new, key, hint):
+    assert old in GOOD
+    found = mistakes(folder, GOOD.replace(old, new))
+    assert any(f": {key}: " in line and hint in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("title: [unclosed\n", ":2:1:"),
+        ("title: a\ntitle: b\n", ":2:1:"),
+        ("just text", ":1:1:"),
+        ("", ":1:1:"),
+        ("a: !!python/object/apply:os.getcwd []\n", ""),
+    ],
+)
+def test_yaml_that_is_no_run_file(folder, text, place):
+    found = mistakes(folder, text)
+    assert place in found[0]
+    assert "Traceback" not in "".join(found)
+
+
+@pytest.mark.parametrize("name", ["absent.yaml", "."])
+def test_a_run_file_that_cannot_be_read(folder, name):
+    with pytest.raises(BadInput, match="run file"):
+        runfile.load(folder / name)
+
+
+def test_binary_instead_of_text(folder):
+    (folder / "run.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(BadInput, match="not text"):
+        runfile.load(folder / "run.yaml")
+
+
+def test_digest_depends_on_what_changes_numbers_only(folder):
+    reference = runfile.digest(load(folder, GOOD).config)
+    cosmetic = GOOD.replace("title: CdSe", "title: other").replace("folder: out", "folder: elsewhere") + "\n# comment\n"
+    assert runfile.digest(load(folder, cosmetic).config) == reference
+    assert runfile.digest(load(folder, GOOD + "engine: {scheduler: synchronous, chunk: 7}\n").config) == reference
+    assert runfile.digest(load(folder, GOOD.replace("gain: 1.6", "gain: 1.7")).config) != reference
+    same_meaning = GOOD.replace("0.5 1/angstrom", "5.0 1/nm")
+    assert runfile.digest(load(folder, same_meaning).config) == reference
+
+
+def test_an_error_found_later_has_the_place_of_its_key(folder):
+    error = load(folder, GOOD).error("data.scalers", "too short")
+    assert error.messages[0].endswith("run.yaml:4:3: data.scalers: too short")
+
+
+def test_the_schema_is_json_and_knows_every_section():
+    schema = json.loads(json.dumps(runfile.schema()))
+    assert set(schema["properties"]) == {
+        *("title", "data", "geometry", "corrections", "integration", "intensity", "background"),
+        *("sample", "model", "engine", "output"),
+    }
+    assert "keV" in json.dumps(schema["$defs"]["Geometry"]["properties"]["energy"])
