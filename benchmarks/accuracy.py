@@ -99,7 +99,7 @@ def one_run(seed: int, frames: int, work: Path) -> dict:
 def judge(s: dict, t: dict) -> dict:
     assert np.array_equal(s["frame"], t["frame"]), "frames lost"
     np.testing.assert_allclose(s["t_s"], t["t_s"], atol=1e-6)
-    good = (s["c_nc_umol_L"] / s["c_nc_umol_L_err"] > 10) & np.isfinite(s["r_nm"])
+    good = (s["c_nc_umol_L"] / s["c_nc_umol_L_err"] > 10) & np.isfinite(s["r_nm"]) & (s["exposure_s"] > 0)
     ratio = (s["c_nc_umol_L"] / t["c_nc_umol_L"])[good]
     weight = (t["c_nc_umol_L"] / s["c_nc_umol_L_err"])[good] ** 2
     factor = (ratio * weight).sum() / weight.sum()
@@ -114,8 +114,8 @@ def judge(s: dict, t: dict) -> dict:
     tail = slice(-50, None)
     return {
         "used": int(good.sum()),
-        "mean": {k: float(v.mean()) for k, v in pulls.items()},
-        "std": {k: float(v.std()) for k, v in pulls.items()},
+        "mean": {k: float(np.nanmean(v)) for k, v in pulls.items()},
+        "std": {k: float(np.nanstd(v)) for k, v in pulls.items()},
         "chi2_red": float(np.nanmedian(s["chi2_red"])),
         "factor": float(factor),
         "z_c": float((factor - 1) / systematic),

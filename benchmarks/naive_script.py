@@ -19,15 +19,14 @@ import numpy as np
 import pyFAI
 from ruamel.yaml import YAML
 
-R_STEP = 0.02  # nm, as the paper sums
+RADII = np.arange(0.02, 4.0, 0.02)  # nm, the paper's steps
 
 
 def scattering(q, c, r, sigma, b, factor):
-    radii = np.arange(max(r - 5 * sigma, R_STEP), r + 5 * sigma, R_STEP)
-    weights = np.exp(-0.5 * ((radii - r) / sigma) ** 2)
+    weights = np.exp(-0.5 * ((RADII - r) / sigma) ** 2)
     weights /= weights.sum()
-    x = q[:, None] * radii
-    amplitude = 4 * np.pi * radii**3 * (np.sin(x) - x * np.cos(x)) / x**3
+    x = q[:, None] * RADII
+    amplitude = 4 * np.pi * RADII**3 * (np.sin(x) - x * np.cos(x)) / x**3
     return factor * c * (amplitude**2 @ weights) + b
 
 
@@ -99,7 +98,7 @@ def main() -> None:
     window = (q >= number(water["window"][0])) & (q <= number(water["window"][1]))
     scale = number(water["cross_section"]) / np.mean((w - e)[window] / number(water["thickness"]))
     scale /= number(inten["thickness"])
-    before = [k for k, t in enumerate(times) if number(settings["background"]["time"][0]) <= t <= number(settings["background"]["time"][1])]
+    before = range(*(int(k) for k in settings["background"]["frames"].split(":")))
     background = np.mean([curves[k][1] for k in before], axis=0)
     background_error = np.sqrt(np.mean([curves[k][2] ** 2 for k in before], axis=0) / len(before))
 
@@ -111,8 +110,6 @@ def main() -> None:
     rows = []
     for k, (_, intensity, sigma) in enumerate(curves):
         y, s = ((intensity - background) * scale)[use], (np.hypot(sigma, background_error) * scale)[use]
-        if times[k] < 0:
-            continue
         parameters = lmfit.Parameters()
         parameters.add("c", 10, min=0)
         parameters.add("r", 2.0, min=0.5, max=5)

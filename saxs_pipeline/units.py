@@ -16,11 +16,43 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _PLUS_MINUS = re.compile(r"±|\+/-|\+-")
 
 
+_DEFINITIONS = """
+kilo- = 1e3 = k-
+milli- = 1e-3 = m-
+micro- = 1e-6 = µ- = μ- = u-
+nano- = 1e-9 = n-
+pico- = 1e-12 = p-
+mega- = 1e6 = M-
+centi- = 1e-2 = c-
+deci- = 1e-1 = d-
+meter = [length] = m = metre
+second = [time] = s = sec
+minute = 60 * second = min
+hour = 3600 * second = h
+gram = [mass] = g
+kelvin = [temperature]; offset: 0 = K
+degree_Celsius = kelvin; offset: 273.15 = °C = degC = celsius
+mole = [substance] = mol
+electron_volt = [energy] = eV
+radian = [] = rad
+degree = 0.017453292519943295 * radian = deg = °
+percent = 0.01 = %
+dimensionless = 1
+angstrom = 1e-10 * meter = Å = Å = Angstrom
+liter = 1e-3 * meter ** 3 = L = l = litre
+molar = mole / liter = M
+""".strip().splitlines()
+"""The units of the field. pint's own list takes half a second to build and has none that a run file needs besides."""
+
+
 @lru_cache(maxsize=1)
 def _registry() -> Any:
     import pint
 
-    return pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
+    registry: Any = pint.UnitRegistry(None, autoconvert_offset_to_baseunit=True)
+    for line in _DEFINITIONS:
+        registry.define(line)
+    return registry
 
 
 @lru_cache(maxsize=512)

@@ -24,6 +24,11 @@ from saxs_pipeline.units import parse_quantity, parse_uncertain
         (0.42, "", (0.42, 0.0)),
         ("-6 s", "s", (-6.0, 0.0)),
         ("18000 eV", "keV", (18.0, 0.0)),
+        ("1 \u212b", "nm", (0.1, 0.0)),
+        ("2 \u03bcm", "mm", (0.002, 0.0)),
+        ("25 mM", "mmol/L", (25.0, 0.0)),
+        ("5.656 g/cm^3", "g/cm^3", (5.656, 0.0)),
+        ("90 deg", "rad", (math.pi / 2, 0.0)),
     ],
 )
 def test_quantities_with_units_arrive_in_internal_units(text, unit, expected):

@@ -28,6 +28,7 @@ _TIFF_TAGS = (
     (277, 3, 1),  # samples per pixel
     (339, 3, 1),  # unsigned
 )
+_P21_ROOT = "/gpfs/current/raw"  # scans name their images as the beamline's disk had them
 _P21_DETECTOR = "pilatus"
 _P21_COLUMNS = (("timestamp", "DOUBLE"), (_P21_DETECTOR, "INTEGER"), ("ion1", "DOUBLE"), ("ion2", "DOUBLE"))
 
@@ -102,7 +103,9 @@ def write_p21(raw: Path, series: Series, images: Iterable[Image], setup: Setup) 
     pattern = f"{scan}_%05d.cbf"
     for i, image in enumerate(images):
         _write_cbf_file(folder / (pattern % (i + 1)), image, series, i, setup)
-    (raw / f"{scan}.fio").write_text(_fio(series, setup, f"{scan}/{_P21_DETECTOR}", pattern), encoding="utf-8")
+    (raw / f"{scan}.fio").write_text(
+        _fio(series, setup, f"{_P21_ROOT}/{scan}/{_P21_DETECTOR}", pattern), encoding="utf-8"
+    )
     return Written(f"{raw.name}/{scan}.fio", None)
 
 

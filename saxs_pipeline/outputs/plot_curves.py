@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from saxs_pipeline.outputs.flags import sound
 from saxs_pipeline.outputs.plot_style import (
@@ -36,15 +37,16 @@ MOST_CURVES = 8
 
 
 def choose_frames(result: RunResult, frames: Sequence[int]) -> Ints:
-    """Rows to draw: the sound ones among `frames`; without a choice about six, evenly spread in log time.
+    """Rows to draw: the sound ones among `frames` with a point above zero; else about six, evenly spread in log time.
 
     Without a choice, frames with c_NC below ten standard errors are passed over if there are others.
     """
-    trusted = sound(result)
+    drawable = (result.curves.intensity > 0) & (result.curves.q_nm > 0)
+    trusted = sound(result) & drawable.any(axis=1)
     if frames:
         return _thin(np.flatnonzero(trusted & np.isin(result.curves.index, frames)), MOST_CURVES)
     axis = time_axis(result)
-    candidates = trusted & axis.visible
+    candidates = trusted & axis.visible if (trusted & axis.visible).any() else trusted
     strong = candidates & _strong(result)
     rows = np.flatnonzero(strong if strong.any() else candidates)
     if rows.size <= 6:
@@ -80,12 +82,14 @@ def draw_curves(result: RunResult, frames: Sequence[int]) -> Drawing | None:
     figure = new_figure(SINGLE_COLUMN_MM, 60 + 9 * rows.size)
     ax = figure.subplots()
     colors = mpl.colormaps["plasma"](np.linspace(0.0, 0.82, rows.size))
-    floor = np.inf
     for n, (row, color) in enumerate(zip(rows, colors, strict=True)):
-        floor = min(floor, _draw_curve(ax, result, int(row), n, color))
+        _draw_curve(ax, result, int(row), n, color)
     ax.set(xscale="log", yscale="log", xlabel=Q_LABEL, ylabel=_offset_label(result, rows.size))
-    if np.isfinite(floor):
-        ax.set_ylim(bottom=floor)
+    lowest = result.curves.intensity[rows[0]]
+    ax.set_ylim(0.5 * np.percentile(lowest[lowest > 0], 3), 2.5 * ax.get_ylim()[1])  # room for the uppermost label
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(lambda q, _: f"{q:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     margins(figure)
     times = ", ".join(seconds_text(result.curves.time_s[row]) for row in rows)
     factor = f", from bottom to top multiplied by {OFFSET:g}ⁿ, n = 0 … {rows.size - 1}," if rows.size > 1 else ""
@@ -103,13 +107,11 @@ def _offset_label(result: RunResult, number: int) -> str:
     return label if number == 1 else label.replace("$I$", f"$I$ × {OFFSET:g}$^n$")
 
 
-def _draw_curve(ax: Axes, result: RunResult, row: int, n: int, color: Any) -> float:
-    """One curve with its fit and time; returns a lower end for the y axis that suits it."""
+def _draw_curve(ax: Axes, result: RunResult, row: int, n: int, color: Any) -> None:
+    """One curve with its fit and time."""
     curves, factor = result.curves, OFFSET**n
     intensity, sigma = factor * curves.intensity[row], factor * curves.sigma[row]
     drawn = (intensity > 0) & (curves.q_nm > 0)
-    if not drawn.any():
-        return np.inf
     q, value, error = curves.q_nm[drawn], intensity[drawn], sigma[drawn]
     clear = value > error  # the other bars reach zero, which a logarithmic axis does not have
     error_bars(ax, q[clear], (value - error)[clear], (value + error)[clear], color)
@@ -127,23 +129,23 @@ def _draw_curve(ax: Axes, result: RunResult, row: int, n: int, color: Any) -> fl
         color=color,
         fontsize=6.5,
     )
-    return 0.5 * float(np.percentile(value, 3)) if n == 0 else np.inf
 
 
 # --- maps ------------------------------------------------------------------------------------------------------------
 
 
 def draw_heatmap(result: RunResult) -> Drawing | None:
-    """I(q, t) in colour on a logarithmic scale; None for fewer than two frames or no positive intensity."""
+    """I(q, t) in colour on a logarithmic scale; None for fewer than two times or no positive intensity."""
     axis = time_axis(result)
     shown = sound(result) & axis.visible
     intensity = np.where(shown[:, None], result.curves.intensity, np.nan)
     positive = intensity[intensity > 0]
-    if shown.sum() < 2 or positive.size == 0:
+    if np.unique(axis.seconds[shown]).size < 2 or positive.size == 0:
         return None
-    norm = _colours(result.curves.sigma[shown], positive)
-    intensity[intensity <= 0] = 0.1 * norm.vmin  # below the colours; a logarithm would leave a hole
+    low, high = _colour_range(result.curves.sigma[shown], positive)
+    intensity[intensity <= 0] = 0.1 * low  # below the colours; a logarithm would leave a hole
     figure, ax = _map_figure(axis)
+    norm = LogNorm(low, high)
     _draw_map(figure, ax, result, axis, intensity, norm=norm, cmap="viridis", label=intensity_label(result))
     caption = (
         "Intensity I(q, t) against time and q, colours logarithmic from the median standard uncertainty up; "
@@ -153,22 +155,22 @@ def draw_heatmap(result: RunResult) -> Drawing | None:
     return Drawing("heatmap", figure, caption.strip(), "Map of the scattered intensity against time and q.")
 
 
-def _colours(sigma: Floats, positive: Floats) -> LogNorm:
+def _colour_range(sigma: Floats, positive: Floats) -> tuple[float, float]:
     """From the median uncertainty, below which there is nothing to see, to nearly the largest intensity."""
     high = float(np.percentile(positive, 99.9))
     known = sigma[np.isfinite(sigma)]
     noise = float(np.median(known)) if known.size else 0.0
-    return LogNorm(noise if 0 < noise < 0.1 * high else 1e-3 * high, high)
+    return (noise if 0 < noise < 0.1 * high else 1e-3 * high), high
 
 
 def draw_residuals(result: RunResult) -> Drawing | None:
-    """(I − fit)/σ in colour, zero in the middle; None without fits or for fewer than two frames."""
+    """(I − fit)/σ in colour, zero in the middle; None without fits or for fewer than two times."""
     if result.model is None:
         return None
     axis = time_axis(result)
     residual = _residuals(result.curves, result.model, sound(result) & axis.visible)
     known = residual[np.isfinite(residual)]
-    if np.isfinite(residual).any(axis=1).sum() < 2:
+    if np.unique(axis.seconds[np.isfinite(residual).any(axis=1)]).size < 2:
         return None
     figure, ax = _map_figure(axis)
     label = "($I$ − fit) / $σ$"

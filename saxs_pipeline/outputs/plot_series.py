@@ -108,10 +108,13 @@ def _limits(ax: Axes, estimate: Estimate, rows: Bools, *, from_zero: bool = Fals
     value, error = estimate.value[rows], estimate.statistical[rows]
     if value.size == 0:
         return
-    known = error <= 6 * np.median(error)
-    low, high = np.min((value - error)[known]), np.max((value + error)[known])
+    reach = np.where(error <= 6 * np.median(error), error, 0.0)
+    known = error <= 30 * np.median(error)
+    low, high = np.min((value - reach)[known]), np.max((value + reach)[known])
+    if from_zero:
+        low = min(0.0, low)
     margin = 0.12 * (high - low) or 0.1 * abs(high) or 1.0
-    ax.set_ylim(min(-0.04 * high, low) if from_zero else low - margin, high + margin)
+    ax.set_ylim(low - (0.3 * margin if from_zero else margin), high + margin)
     ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
 
 
@@ -174,11 +177,10 @@ def _systematic_bar(ax: Axes, axis: TimeAxis, estimate: Estimate, rows: Bools) -
     if not rows.any():
         return
     last = np.flatnonzero(rows)[axis.seconds[rows].argmax()]
-    first_s, last_s = axis.seconds[axis.visible].min(), axis.seconds[axis.visible].max()
-    beside = last_s * (last_s / first_s) ** 0.04 if axis.logarithmic else last_s + 0.04 * (last_s - first_s)
     bar = ax.errorbar(
-        beside, estimate.value[last], estimate.systematic[last], fmt="none", ecolor=BLACK, capsize=1.5, elinewidth=0.7
-    )
+        axis.beyond(1.04), estimate.value[last], estimate.systematic[last],
+        fmt="none", ecolor=BLACK, capsize=1.5, elinewidth=0.7,
+    )  # fmt: skip
     ax.legend([bar], ["systematic"], loc="lower right")
 
 

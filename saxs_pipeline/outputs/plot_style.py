@@ -64,11 +64,20 @@ class TimeAxis:
     logarithmic: bool
 
     def apply(self, ax: Axes) -> None:
-        """Scale and label the x axis."""
+        """Scale, range and label of the x axis: the same in all figures of a run."""
         if self.logarithmic:
             ax.set_xscale("log")
             ax.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
+        if np.unique(self.seconds[self.visible]).size > 1:
+            ax.set_xlim(self.beyond(-0.05), self.beyond(1.08))
         ax.set_xlabel("time (s)")
+
+    def beyond(self, fraction: float) -> float:
+        """Time at a fraction of the way from the first visible frame to the last, on the scale of the axis."""
+        first, last = self.seconds[self.visible].min(), self.seconds[self.visible].max()
+        if self.logarithmic:
+            return float(first * (last / first) ** fraction)
+        return float(first + (last - first) * fraction)
 
 
 def time_axis(result: RunResult) -> TimeAxis:
@@ -112,6 +121,8 @@ def error_bars(ax: Axes, x: Floats, low: Floats, high: Floats, color: Any) -> No
 
 def seconds_text(seconds: float) -> str:
     """Time with three digits, without a power of ten."""
+    if not np.isfinite(seconds):
+        return "time unknown"
     return f"{seconds:.0f} s" if abs(seconds) >= 1000 else f"{seconds:.3g} s"
 
 

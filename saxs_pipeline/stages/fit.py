@@ -51,9 +51,14 @@ def signal_to_noise(fits: FitTable) -> Floats:
     return ratio
 
 
+def negative_variance(fits: FitTable) -> Bools:
+    """Frames whose s = σ_r² lies more than two standard errors below zero, where r and its error mean nothing."""
+    return fits.converged & (fits.values[:, S2] < -2 * np.sqrt(fits.covariance[:, S2, S2]))
+
+
 def good(fits: FitTable) -> Bools:
-    """Frames whose r and σ_r are reported: converged, and c/σ_c ≥ 5."""
-    return fits.converged & (signal_to_noise(fits) >= WEAK)
+    """Frames whose r and σ_r are reported: converged, c/σ_c ≥ 5, and s not significantly negative."""
+    return fits.converged & (signal_to_noise(fits) >= WEAK) & ~negative_variance(fits)
 
 
 def refit_weak(
@@ -61,9 +66,10 @@ def refit_weak(
 ) -> tuple[FitTable, Floats]:
     """Second pass over the whole series: c of frames that are not good, with R₀ and s of the first good frame.
 
-    Flags such frames "weak", or "not_converged" where the signal is strong and the fit failed all the same.
+    Flags such frames "weak"; or "not_converged" or "negative_variance" where the signal is there, and the free fit
+    failed all the same.
     """
-    strong = good(fits)
+    strong, negative = good(fits), negative_variance(fits)
     again = ~strong & curves.usable
     if not again.any():
         return fits, model_curves
@@ -87,7 +93,8 @@ def refit_weak(
         values[again], covariance[again], chi2[again] = result.values, result.covariance, result.chi2_red
         curves_fitted[again] = _spread(result.model, window)
         ratio[again] = result.values[:, C] / np.sqrt(result.covariance[:, C, C])
-    words = np.where(again, np.where(ratio > 2 * WEAK, "not_converged", "weak"), "")
+    failed = np.where(negative, "negative_variance", np.where(fits.converged, "weak", "not_converged"))
+    words = np.where(again, np.where(ratio > 2 * WEAK, failed, "weak"), "")
     table = replace(fits, values=values, covariance=covariance, chi2_red=chi2, flags=tuple(map(str, words)))
     return table, curves_fitted
 

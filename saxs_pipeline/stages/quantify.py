@@ -8,7 +8,7 @@ from saxs_pipeline.config import Sample
 from saxs_pipeline.science import contrast, formfactors, quantities
 from saxs_pipeline.types import BadInput, Bools, Curves, Estimate, FitTable, Floats, Quantities, Uncertain
 
-UNSIZED = frozenset({"weak", "not_converged"})
+UNSIZED = frozenset({"weak", "not_converged", "negative_variance"})
 """Flags of frames whose r and σ_r are not reported."""
 
 UNKNOWN = Uncertain(np.nan, np.nan)

@@ -24,7 +24,6 @@ FEWEST_FRAMES = 20
 
 Progress = Callable[[int, int], None]
 
-
 SCENARIOS: Mapping[str, Scenario] = {"id02-cdse": Scenario("CdSe hot injection at 260 °C, simulated")}
 
 
@@ -121,7 +120,7 @@ def _stretched(scenario: Scenario, frames: int) -> _Timing:
         last = synthetic.frame_starts(scenario.frames, exposure, wait, growth)[-1]
         growth = synthetic.growth_for_span(frames, exposure, wait, float(last))
     start = synthetic.frame_starts(frames, exposure, wait, growth)
-    law = f"{{exposure: {exposure * 1e3:g} ms, wait: {wait * 1e3:g} ms, growth: {growth:g}}}"
+    law = f"{{exposure: {exposure * 1e3:g} ms, wait: {wait * 1e3:g} ms, growth: {growth!r}}}"
     return _with_injection(scenario, start, exposure, law)
 
 
@@ -295,7 +294,7 @@ corrections:
   polarization: {polarization:g}            # factor as in pyFAI
   solid_angle: true
 
-integration: {{bins: 200, q_min: 0.1 1/nm, q_max: 5 1/nm, splitting: none}}
+integration: {{bins: 300, q_min: 0.1 1/nm, q_max: 5 1/nm, splitting: none}}
 
 intensity:
   monitor: {monitor}                   # after the sample: the transmission is in it

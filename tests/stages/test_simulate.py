@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -244,8 +245,9 @@ def test_fio_scan_by_silx(by_layout):
     assert scan.user == "p21user"
     place = json.loads(scan.parameter["pilatus"])
     assert float(scan.parameter["energy"]) == pytest.approx(18_000, abs=0.01)
+    assert place["Filedir"] == "/gpfs/current/raw/cdse_00001/pilatus"  # the beamline's disk
     for number in scan.data["pilatus"]:
-        assert (path.parent / place["Filedir"] / (place["Filepattern"] % number)).is_file()
+        assert (path.parent / "cdse_00001/pilatus" / (place["Filepattern"] % number)).is_file()
     assert np.diff(scan.data["timestamp"]) == pytest.approx(np.full(FRAMES - 1, 60.0))
     assert scan.data["ion2"] / scan.data["ion1"] == pytest.approx(np.full(FRAMES, 0.42), rel=1e-6)
     assert path.read_text().splitlines()[-1].startswith("! Acquisition ended at ")
@@ -362,6 +364,16 @@ def test_the_papers_frames_have_the_papers_times(tmp_path):
     assert timing.zero_s == pytest.approx(9.43, abs=0.01)
     assert timing.start_s[-1] == pytest.approx(7703, abs=0.5)
     assert timing.law == "{exposure: 75 ms, wait: 22 ms, growth: 1.015}"
+
+
+@pytest.mark.parametrize("layout", ["id02", "p21"])
+def test_the_law_in_the_run_file_gives_the_frames_times(by_layout, layout):
+    text = (by_layout[layout] / "run.yaml").read_text()
+    law = re.search(r"# law: \{exposure: (\S+) ms, wait: (\S+) ms, growth: (\S+)\}", text)
+    exposure, wait, growth = (float(number) for number in law.groups())
+    start = synthetic.frame_starts(FRAMES, exposure * 1e-3, wait * 1e-3, growth)
+    zero_s = loaded(by_layout[layout]).config.data.time.zero
+    assert start + exposure * 5e-4 - zero_s == pytest.approx(truth(by_layout[layout])["t_s"], rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize(
