@@ -47,6 +47,8 @@ def _load_poni(run: RunFile, path: Path) -> Any:
     import pyFAI
 
     try:
+        if "distance:" not in path.read_text(encoding="utf-8").lower():  # pyFAI takes any text for an empty geometry
+            raise ValueError("it names no Distance")
         integrator = pyFAI.load(str(path), type_="pyFAI.integrator.azimuthal.AzimuthalIntegrator")
         if not integrator.dist > 0:
             raise ValueError(f"its distance is {integrator.dist}")
@@ -113,7 +115,11 @@ def specify(run: RunFile, info: SourceInfo, dark: tuple[Floats, Floats] | None =
     integrator = build_integrator(config)
     flat = _image(run, "corrections.flat", corrections.flat, info)
     mask = _mask(run, integrator, flat, info)
-    dummy = (corrections.dummy, corrections.dummy_delta) if corrections.dummy is not None else (info.dummy, info.delta_dummy)
+    dummy = (
+        (corrections.dummy, corrections.dummy_delta)
+        if corrections.dummy is not None
+        else (info.dummy, info.delta_dummy)
+    )
     values: dict[str, Any] = {
         "geometry": config,
         "solid_angle_sr": pixel_solid_angle(integrator),

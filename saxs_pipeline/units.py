@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from functools import lru_cache
 from typing import Any
 
@@ -31,14 +32,14 @@ minute = 60 * second = min
 hour = 3600 * second = h
 gram = [mass] = g
 kelvin = [temperature]; offset: 0 = K
-degree_Celsius = kelvin; offset: 273.15 = °C = degC = celsius
+degree_Celsius = kelvin; offset: 273.15 = °C = degC = degreeC = celsius
 mole = [substance] = mol
 electron_volt = [energy] = eV
 radian = [] = rad
-degree = 0.017453292519943295 * radian = deg = °
+degree = 0.017453292519943295 * radian = deg
 percent = 0.01 = %
 dimensionless = 1
-angstrom = 1e-10 * meter = Å = Å = Angstrom
+angstrom = 1e-10 * meter = Å = Angstrom
 liter = 1e-3 * meter ** 3 = L = l = litre
 molar = mole / liter = M
 """.strip().splitlines()
@@ -89,7 +90,8 @@ def parse_uncertain(text: Any, target: str) -> Uncertain:
         if target:
             raise ValueError(f"a unit is missing; write for example '{text:g} {target}'")
         return _finite(Uncertain(float(text)))
-    bare = re.sub(r"^\((.*?)\)(.*)$", r"\1 \2", text.strip())  # "(4 +/- 0.02) mm"
+    composed = unicodedata.normalize("NFC", text.strip())  # the Ångström sign U+212B is the letter Å
+    bare = re.sub(r"^\((.*?)\)(.*)$", r"\1 \2", composed)  # "(4 +/- 0.02) mm"
     left, *right = _PLUS_MINUS.split(bare)
     if len(right) > 1:
         raise ValueError(f"cannot read {text!r} as a quantity; write for example '1.5 ± 0.1 {target}'")

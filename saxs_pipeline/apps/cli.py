@@ -26,6 +26,11 @@ def _clear_errors() -> Iterator[None]:
         for message in error.messages:
             click.echo(message, err=True)
         sys.exit(BAD_INPUT)
+    except OSError as error:
+        if error.filename is None:  # a closed pipe, an interrupted call: not the user's files
+            raise
+        click.echo(f"{error.filename}: {error.strerror}; check the disk and try again", err=True)
+        sys.exit(BAD_INPUT)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -103,7 +108,8 @@ def simulate(scenario: str, out: Path, seed: int, frames: int, layout: str) -> N
         from saxs_pipeline import simulation
         from saxs_pipeline.apps import terminal
 
-        with terminal.frame_progress(frames) as advance:
+        images = frames + sum(simulation.SCENARIOS[scenario].references.values())
+        with terminal.frame_progress(images, text="images") as advance:
             path = simulation.simulate(
                 scenario, out, seed=seed, frames=frames, layout=layout, progress=lambda done, total: advance(1)
             )

@@ -51,8 +51,8 @@ def inverse_length(unit: str, target: str) -> float:
     return lengths[0] / lengths[1]
 
 
-def open_curves(paths: Sequence[Path], *, q_unit: str, intensity_unit: str) -> Curves:
-    """Curves of all files in order, q in 1/nm and I in 1/mm.
+def open_curves(paths: Sequence[Path], *, q_unit: str | None, intensity_unit: str) -> Curves:
+    """Curves of all files in order, q in 1/nm and I in 1/mm; `q_unit` None: as each file says, 1/nm where it does not.
 
     σ is taken as statistical, shared is 0; a point whose σ is not positive, or whose I or σ is not finite, is NaN with
     count 0. Times are NaN where a file has none; an unknown exposure beside a known time counts as 0 s, so that the
@@ -60,10 +60,11 @@ def open_curves(paths: Sequence[Path], *, q_unit: str, intensity_unit: str) -> C
     unit contradicts `q_unit`, or where a unit is unknown.
     """
     try:
-        to_nm, to_mm = inverse_length(q_unit, "1/nm"), inverse_length(intensity_unit, "1/mm")
+        to_nm = None if q_unit is None else inverse_length(q_unit, "1/nm")
+        to_mm = inverse_length(intensity_unit, "1/mm")
     except ValueError as error:
         raise BadInput(f"data.curves: {error}") from None
-    blocks = [block for path in paths for block in _read(path, q_unit, to_nm)]
+    blocks = [block for path in paths for block in _read(path, to_nm)]
     if not blocks:
         raise BadInput("data.curves: names no file")
     _check_q(blocks)
@@ -98,16 +99,16 @@ def _check_q(blocks: Sequence[_Block]) -> None:
             )
 
 
-def _read(path: Path, q_unit: str, to_nm: float) -> Iterator[_Block]:
+def _read(path: Path, to_nm: float | None) -> Iterator[_Block]:
     head = read_head(path)
     if head.startswith(b"\x89HDF"):
-        yield from _read_hdf5(path, q_unit, to_nm)
+        yield from _read_hdf5(path, to_nm)
     elif b"\x00" in head:
         raise BadInput(f"{path}: neither HDF5 nor text; curves are HDF5 stacks or text with columns q, I, sigma")
     else:
         q, intensity, sigma = _read_text(path)
         unknown = np.full(1, np.nan)
-        yield _Block(path, q * to_nm, intensity[None], sigma[None], unknown, unknown)
+        yield _Block(path, q * (to_nm or 1.0), intensity[None], sigma[None], unknown, unknown)
 
 
 def _read_text(path: Path) -> Floats:
@@ -130,7 +131,7 @@ def _read_text(path: Path) -> Floats:
     return np.array(rows).T.copy()
 
 
-def _read_hdf5(path: Path, q_unit: str, to_nm: float) -> Iterator[_Block]:
+def _read_hdf5(path: Path, to_nm: float | None) -> Iterator[_Block]:
     from saxs_pipeline.io import hdf5_layout
 
     with hdf5_layout.open_hdf5(path) as root:
@@ -138,8 +139,7 @@ def _read_hdf5(path: Path, q_unit: str, to_nm: float) -> Iterator[_Block]:
         for entry in hdf5_layout.entries(root):
             for group, name in _stacks(entry):
                 found += 1
-                _check_unit(f"{path}: {group.name}", group["q"], q_unit, to_nm)
-                yield _block(path, entry, group, name, to_nm)
+                yield _block(path, entry, group, name, _q_factor(f"{path}: {group.name}", group["q"], to_nm))
     if not found:
         raise BadInput(f"{path}: no integrated curves (data and q, as in PyFAI/result_ave) in this HDF5 file")
 
@@ -178,21 +178,22 @@ def _block(path: Path, entry: h5py.Group, group: h5py.Group, name: str, to_nm: f
     return _Block(path, q * to_nm, intensity, sigma, start, exposure)
 
 
-def _check_unit(where: str, q: h5py.Dataset, q_unit: str, to_nm: float) -> None:
-    """The unit that a file gives for its q must be the user's."""
+def _q_factor(where: str, q: h5py.Dataset, wanted: float | None) -> float:
+    """Factor from the file's q to 1/nm. The unit that a file gives for its q must be the user's (`wanted`)."""
     from saxs_pipeline.io import hdf5_layout
 
     said = next((hdf5_layout.text(q.attrs[key]) for key in ("unit", "units") if key in q.attrs), "")
     if not said:
-        return
+        return wanted or 1.0
     try:
-        same = np.isclose(inverse_length(said, "1/nm"), to_nm, rtol=1e-9)
+        own = inverse_length(said, "1/nm")
     except ValueError:
         raise BadInput(
             f"{where}/q has the unit {said!r}, which is not an inverse length; integrate again in q"
         ) from None
-    if not same:
-        raise BadInput(f"{where}/q is in {said}, but the run file says {q_unit}; correct data.curves.q_unit")
+    if wanted is not None and not np.isclose(own, wanted, rtol=1e-9):
+        raise BadInput(f"{where}/q is in {said}, but the run file gives another unit; correct data.curves.q_unit")
+    return own
 
 
 def _times(path: Path, entry: h5py.Group, group: h5py.Group, n: int) -> tuple[Floats, Floats]:

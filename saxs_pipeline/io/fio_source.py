@@ -29,7 +29,8 @@ class FioSource:
         self._scan = fio.read_scan(path)
         name, where = _detector(self._scan, detector)
         numbers = _image_numbers(self._scan, name, where["Filepattern"])
-        files = _files(path, where, numbers, roots or (path.parent, path.parent.parent))
+        home = path.absolute().parent
+        files = _files(path, where, numbers, roots or (home, home.parent))
         self._images: FrameSource = frames.open_frames(files)
         self._frame_of_row = _match(self._scan, numbers, self._images.info.n_frames)
         self._info = self._described(name)

@@ -56,6 +56,12 @@ def _is_edf(head: bytes, path: Path) -> bool:
     return True
 
 
+def _is_tiff(head: bytes, path: Path) -> bool:
+    if tiff.is_tiff(head) and len(head) < HEAD and not tiff.is_complete(path):
+        raise BadInput(f"{path}: the TIFF file is cut short; copy the file again")
+    return tiff.is_tiff(head)
+
+
 def _is_cbf(head: bytes, path: Path) -> bool:
     if b"Content-Type: application / octet - stream;" in head and not head.startswith(b"###CBF"):
         from saxs_pipeline.io.image_files import cbf_without_magic
@@ -69,7 +75,7 @@ FORMATS: tuple[Format, ...] = (
     Format("edf", _is_edf, "saxs_pipeline.io.fabio_source:open_edf"),
     Format("cbf", _is_cbf, "saxs_pipeline.io.fabio_source:open_cbf"),
     Format("marccd", lambda head, _: marccd.is_marccd(head), "saxs_pipeline.io.fabio_source:open_marccd"),
-    Format("tiff", lambda head, _: tiff.is_tiff(head), "saxs_pipeline.io.fabio_source:open_tiff"),
+    Format("tiff", _is_tiff, "saxs_pipeline.io.fabio_source:open_tiff"),
     Format("fio", lambda head, _: fio.is_fio(head), "saxs_pipeline.io.fio_source:open_fio"),
 )
 """Formats in the order in which they are tried; more specific ones come first."""
@@ -78,7 +84,13 @@ FORMATS: tuple[Format, ...] = (
 @lru_cache(maxsize=1)
 def formats() -> tuple[Format, ...]:
     """All formats; those of other packages (entry points) are tried before ours, as they know special cases."""
-    return (*(point.load() for point in entry_points(group=ENTRY_POINTS)), *FORMATS)
+    others: list[Format] = []
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            others.append(point.load())
+        except Exception as error:  # whatever another package does wrong while it is imported
+            raise BadInput(f"the frame format {point.name} ({point.value}) cannot be loaded: {error}") from None
+    return (*others, *FORMATS)
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -195,7 +207,7 @@ def read_image(path: Path) -> NDArray[Any]:
         return _hdf5_image(file, inside)
     if head.startswith(b"\x93NUMPY"):
         return _two_dimensional(file, _numpy_image(file))
-    if b"\x00" not in head and re.match(rb"^[\s#]*[-+\d.naNfI]", head):
+    if b"\x00" not in head and not any(known.understand(head, file) for known in formats()):
         return _text_image(file)
     return _only_frame(file, open_frames([file]))
 

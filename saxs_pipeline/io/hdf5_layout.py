@@ -28,7 +28,12 @@ def open_hdf5(path: Path) -> h5py.File:
     Raises DamagedFile with the reason where the file is not HDF5 or is cut short.
     """
     try:
-        return h5py.File(path, "r", locking=False)
+        try:
+            return h5py.File(path, "r", locking=False)
+        except OSError as error:
+            if "open for write" not in str(error):
+                raise
+            return h5py.File(path, "r", swmr=True, locking=False)  # a writer in SWMR mode
     except OSError as error:
         reason = re.sub(r"^Unable to synchronously open file \((.*)\)$", r"\1", str(error))
         raise DamagedFile(f"{path}: cannot be opened as HDF5 ({reason}); check that it was copied completely") from None
@@ -152,17 +157,21 @@ def _candidates(entry: h5py.Group) -> list[list[h5py.Dataset]]:
             unique.setdefault(tuple(_identity(node) for node in stack), stack)
         unique.pop((), None)
         if unique:
-            return list(unique.values())
+            stacks = list(unique.values())  # a 2-D dataset beside stacks is the spectra of some counter
+            return [stack for stack in stacks if stack[0].ndim == 3] or stacks
     return []
 
 
 def _chosen(path: Path, stacks: list[list[h5py.Dataset]], detector: str | None) -> list[h5py.Dataset]:
+    """The stack of the detector; where there is only one there is nothing to choose."""
+    if len(stacks) < 2:
+        return stacks[0] if stacks else []
     wanted = [stack for stack in stacks if detector is None or detector in _names(stack[0])]
-    if stacks and len(wanted) != 1:
+    if len(wanted) != 1:
         said = ", ".join(str(stack[0].name) for stack in stacks[:4])
         what = "holds several image stacks" if wanted else f"has no image stack of a detector {detector!r}"
         raise BadInput(f"{path}: {what} (found {said}); choose one with data.detector")
-    return wanted[0] if wanted else []
+    return wanted[0]
 
 
 def _names(dataset: h5py.Dataset) -> set[str]:

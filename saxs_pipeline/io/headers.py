@@ -19,6 +19,7 @@ Header = Mapping[str, str]
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _DECTRIS_LINE = re.compile(r"^#\s*([A-Za-z][\w/]*)\s*[:=,\s]\s*(.*)$")
+_DATE_START = re.compile(r"\s*\d{4}[-:]\d")
 _DATES = ("%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S", "%Y:%m:%d %H:%M:%S.%f", "%Y:%m:%d %H:%M:%S")
 
 
@@ -83,10 +84,8 @@ def saxs_geometry(header: Header, shape: tuple[int, int]) -> tuple[HeaderGeometr
         said = ", ".join(f"{key} = {value:g}" for key, value in tilts.items() if value)
         return None, (f"the header has a rotated detector ({said}): its geometry is not used, give a PONI file",)
     distance, center1, center2, psize1, psize2 = (float(value or 0.0) for value in values)
-    return checked(
-        HeaderGeometry(distance, center2 * psize2, center1 * psize1, psize2, psize1, number(header, "WaveLength")),
-        shape,
-    )
+    wavelength = number(header, "WaveLength" if "WaveLength" in header else "Wavelength")
+    return checked(HeaderGeometry(distance, center2 * psize2, center1 * psize1, psize2, psize1, wavelength), shape)
 
 
 def saxs_dummy(header: Header) -> tuple[float | None, float]:
@@ -136,6 +135,8 @@ def nxmx_geometry(header: Header, shape: tuple[int, int]) -> tuple[HeaderGeometr
 
 def parse_date(text: str) -> datetime | None:
     """A date as LImA, Dectris or TIFF files write it; None if it is not one. Zones are kept where given."""
+    if not _DATE_START.match(text):
+        return None
     text = text.strip()
     for form in _DATES:
         try:
@@ -143,7 +144,7 @@ def parse_date(text: str) -> datetime | None:
         except ValueError:
             continue
     try:
-        return datetime.fromisoformat(text) if len(text) >= 19 else None
+        return datetime.fromisoformat(text)
     except ValueError:
         return None
 

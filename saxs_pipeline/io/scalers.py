@@ -14,9 +14,6 @@ import numpy as np
 from saxs_pipeline.io import fio, frames
 from saxs_pipeline.types import BadInput, Floats, FrameTimes
 
-_STARTS = ("start_s", "start", "time_s", "t_s", "time")
-_EXPOSURES = ("exposure_s", "exposure", "live_time_s")
-_FRAME = "frame"
 _HDF5_MAGIC = b"\x89HDF"
 
 
@@ -63,14 +60,13 @@ def read_csv(path: Path) -> Scalers:
     names, rows = _table(path)
     columns = {name: _numbers(path, name, [row[k] for _, row in rows], rows) for k, name in enumerate(names)}
     known = {name: values for name, values in columns.items() if values is not None}
-    number = known.pop(_FRAME, None)
+    number = known.pop("frame", None)
     if number is not None and not np.all(np.diff(number) == 1):
         wrong = int(np.flatnonzero(np.diff(number) != 1)[0]) + 1
         raise BadInput(
             f"{path}: line {rows[wrong][0]}: the frame numbers do not count up by one; sort or complete them"
         )
-    start = _first(known, _STARTS)
-    exposure = _first(known, _EXPOSURES)
+    start, exposure = known.pop("start_s", None), known.pop("exposure_s", None)
     warnings = () if start is None or exposure is not None else ("start times without an exposure_s column: not used",)
     times = FrameTimes(start, exposure, f"{path.name}") if start is not None and exposure is not None else None
     if exposure is not None:
@@ -80,13 +76,6 @@ def read_csv(path: Path) -> Scalers:
             f"{path}: no column of numbers; the header line names them, for example frame,start_s,exposure_s"
         )
     return Scalers("csv", path, times, known, warnings)
-
-
-def _first(columns: dict[str, Floats], names: Sequence[str]) -> Floats | None:
-    for name in names:
-        if name in columns:
-            return columns.pop(name)
-    return None
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -41,7 +41,7 @@ def read_pages(path: Path) -> list[Page]:
     with path.open("rb") as file:
         head = file.read(8)
         if not is_tiff(head) or len(head) < 8:
-            raise BadInput(f"{path}: not a TIFF image; check that the file was copied completely")
+            raise BadInput(f"{path}: not a TIFF image, or cut short in its header; copy the file again")
         order = "<" if head[:2] == b"II" else ">"
         offset = struct.unpack(order + "I", head[4:])[0]
         pages: list[Page] = []
@@ -56,6 +56,12 @@ def read_pages(path: Path) -> list[Page]:
     if not pages:
         raise BadInput(f"{path}: the TIFF file holds no image; copy the file again")
     return pages
+
+
+def is_complete(path: Path) -> bool:
+    """Whether the file reaches to the end of its last strip."""
+    ends = [offset + length for page in read_pages(path) for offset, length in page.strips]
+    return max(ends) <= path.stat().st_size
 
 
 def _directory(file: Any, order: str, offset: int) -> tuple[dict[int, tuple[Any, ...]], int]:

@@ -14,11 +14,14 @@ MEANING = {
     "all_zero": "the image is zero everywhere",
     "unreadable": "the image could not be read",
     "nan": "the image holds values that are no numbers",
+    "not_recorded": "the frame was never written",
     "saturated": "some pixels are saturated and left out",
     "monitor_zero": "the monitor reads zero or less",
+    "monitor_nan": "the monitor has no value",
     "background": "part of the background that is subtracted",
     "weak": "c_NC below 5 standard errors: r, σ_r and yield not reported",
-    "not_converged": "the fit did not converge",
+    "not_converged": "the fit did not converge: r, σ_r and yield not reported",
+    "negative_variance": "the fit wants σ_r² below zero, which is no size distribution: r, σ_r and yield not reported",
     "sigma_upper_limit": "σ_r is an upper limit",
 }
 """Words of the flag column, explained; a word that is not listed is shown as it is."""

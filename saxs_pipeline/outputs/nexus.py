@@ -203,7 +203,7 @@ def _write_provenance(entry: h5py.Group, result: RunResult) -> None:
     group["version"] = provenance.versions.get("saxs_pipeline", __version__)
     _note(group, "configuration", "text/yaml", provenance.config_text)
     group["configuration/checksum"], group["configuration/algorithm"] = provenance.config_digest, "sha256"
-    _note(group, "geometry", "application/json", json.dumps(dict(provenance.geometry), ensure_ascii=False))
+    _note(group, "geometry", "application/json", json.dumps(dict(provenance.geometry)))
     remarks = _group(group, "remarks", "NXcollection")
     _texts(remarks, "equations", provenance.equations)
     _texts(remarks, "notes", provenance.notes)

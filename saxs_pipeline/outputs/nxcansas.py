@@ -116,12 +116,12 @@ class _Writer:
         instrument = _sas(entry.create_group("sasinstrument"), "NXinstrument", "SASinstrument")
         source = _sas(instrument.create_group("sassource"), "NXsource", "SASsource")
         source["probe"] = "x-ray"
-        if geometry.get("wavelength_m") is not None:
-            _values(source, "incident_wavelength", np.array(1e10 * geometry["wavelength_m"]), "angstrom")
-        if geometry.get("distance_m") is not None:
+        if "wavelength" in geometry:
+            _values(source, "incident_wavelength", np.array(1e10 * geometry["wavelength"]), "angstrom")
+        if "dist" in geometry:
             detector = _sas(instrument.create_group("sasdetector"), "NXdetector", "SASdetector")
-            detector["name"] = str(geometry.get("detector_name", "detector"))
-            _values(detector, "SDD", np.array(geometry["distance_m"]), "m")
+            detector["name"] = str(geometry.get("detector", "detector"))
+            _values(detector, "SDD", np.array(geometry["dist"]), "m")
         return instrument
 
     def _process(self, entry: h5py.Group) -> h5py.Group:

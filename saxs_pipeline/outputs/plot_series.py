@@ -110,7 +110,7 @@ def _limits(ax: Axes, estimate: Estimate, rows: Bools, *, from_zero: bool = Fals
         return
     reach = np.where(error <= 6 * np.median(error), error, 0.0)
     known = error <= 30 * np.median(error)
-    low, high = np.min((value - reach)[known]), np.max((value + reach)[known])
+    low, high = float(np.min((value - reach)[known])), float(np.max((value + reach)[known]))
     if from_zero:
         low = min(0.0, low)
     margin = 0.12 * (high - low) or 0.1 * abs(high) or 1.0

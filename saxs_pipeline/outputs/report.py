@@ -46,7 +46,6 @@ def _content(result: RunResult, figures: Sequence[FigureFiles]) -> dict[str, Any
         "warnings": result.warnings,
         "figures": [_embedded(figure) for figure in figures],
         "flags": _flag_rows(result),
-        "problems": [problem for problem in result.curves.problems if problem],
         "every": every,
         "series": _series_rows(result, every) if result.quantities is not None else [],
         "uncertainty": _uncertainty_rows(result),

@@ -141,7 +141,7 @@ class Scenario:
     wait_growth: float = 1.015
     before_share: float = 80 / 575
     reference_s: float = 1.0
-    references: Mapping[str, int] = field(default_factory=lambda: {"water": 10, "empty": 10, "dark": 20, "agbh": 2})
+    references: Mapping[str, int] = field(default_factory=lambda: {"water": 5, "empty": 5, "dark": 10, "agbh": 1})
     # a P21.2-like sweep: constant exposure and period, and how long it lasts
     sweep_exposure_s: float = 0.1
     sweep_s: float = 1200.0

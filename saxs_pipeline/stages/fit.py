@@ -13,6 +13,9 @@ from saxs_pipeline.types import Bools, Curves, FitTable, Floats
 WEAK = 5.0
 """Below this c/σ_c a frame's r and σ_r are not reported (science.md §2)."""
 
+SHOULD_FIT = 20 * WEAK
+"""c/σ_c at a given size (20 times better known than with the size free) from which a failed fit is a failure."""
+
 C, R, S2, B = range(4)
 
 
@@ -94,7 +97,7 @@ def refit_weak(
         curves_fitted[again] = _spread(result.model, window)
         ratio[again] = result.values[:, C] / np.sqrt(result.covariance[:, C, C])
     failed = np.where(negative, "negative_variance", np.where(fits.converged, "weak", "not_converged"))
-    words = np.where(again, np.where(ratio > 2 * WEAK, failed, "weak"), "")
+    words = np.where(again, np.where(ratio > SHOULD_FIT, failed, "weak"), "")
     table = replace(fits, values=values, covariance=covariance, chi2_red=chi2, flags=tuple(map(str, words)))
     return table, curves_fitted
 

@@ -30,7 +30,7 @@ def mean_curve(curves: Curves, weights: Floats, what: str) -> tuple[Floats, Floa
     good = curves.usable
     if not good.any():
         reason = next(iter(curves.problems), "no frames")
-        raise BadInput(f"{what}: none of {len(good)} frames is usable ({reason}); check the files")
+        raise BadInput(f"none of the {len(good)} frames of {what} is usable ({reason}); check the files")
     return uncertainty.average(curves.intensity[good], curves.statistical[good], weights[good])
 
 
@@ -42,8 +42,8 @@ def water_scale(water: Curves, empty: Curves, monitors: tuple[Floats, Floats], i
     counts = water.counts[water.usable]
     return calibration.water_scale(
         water.q_nm,
-        mean_curve(water, monitors[0], "intensity.water"),
-        mean_curve(empty, monitors[1], "intensity.water.empty"),
+        mean_curve(water, monitors[0], "water"),
+        mean_curve(empty, monitors[1], "the empty cell"),
         counts[0] if len(counts) else water.counts[0],
         cross_section=settings.cross_section,
         thickness_mm=settings.thickness,
@@ -53,7 +53,7 @@ def water_scale(water: Curves, empty: Curves, monitors: tuple[Floats, Floats], i
 
 def background(curves: Curves, weights: Floats, source: str, factor: float) -> Background:
     """Background from frames on the absolute scale; its statistical error is shared by all frames it is taken off."""
-    mean, sigma = mean_curve(curves, weights, "background")
+    mean, sigma = mean_curve(curves, weights, "the background")
     return Background(mean, sigma, source, factor)
 
 

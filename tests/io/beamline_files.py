@@ -101,9 +101,9 @@ def marccd_bytes(image: np.ndarray, fields: dict[int, int] | None = None, stamp:
         directory += struct.pack("<HHI", tag, kind, 1) + struct.pack("<I", value)
     block = bytearray(b"II*\x00" + struct.pack("<I", 8) + directory + bytes(4))
     block += bytes(4096 - len(block))
-    numbers = {1024: 2, 1104: nx, 1108: ny, 1112: image.itemsize, 1128: 65000, 1664: 1_200_000, 1668: 15_250,
-               1672: 11_500, 1680: 75, 1796: 354_167, 1800: 350_000, 1804: 10_000, 1932: 68_880} | (fields or {})  # fmt: skip
-    for offset, value in numbers.items():
+    standard = {1024: 2, 1104: nx, 1108: ny, 1112: image.itemsize, 1128: 65000, 1664: 1_200_000, 1668: 15_250,
+               1672: 11_500, 1680: 75, 1796: 354_167, 1800: 350_000, 1804: 10_000, 1932: 68_880}  # fmt: skip
+    for offset, value in (standard | (fields or {})).items():
         struct.pack_into("<i", block, offset, value)
     block[1028:1031] = b"MMX"
     block[2368 : 2368 + len(stamp)] = stamp.encode()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from beamline_files import counts, marccd_bytes, tiff_bytes, write_cbf, write_edf, write_lima
 
 from saxs_pipeline.io.frames import expand, formats, identify, open_frames, read_image
 from saxs_pipeline.types import BadInput
+from tests.io.beamline_files import counts, marccd_bytes, tiff_bytes, write_cbf, write_edf, write_lima
 
 
 def test_natural_order_and_relative_patterns(tmp_path: Path) -> None:
@@ -125,6 +125,9 @@ def test_other_packages_add_formats(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(run, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.startswith("raw42 opened [") and done.stdout.strip().endswith("d")
+    (tmp_path / "facility.py").write_text("1 / 0\n")
+    done = subprocess.run(run, capture_output=True, text=True, check=False, env=environment)
+    assert "BadInput: the frame format raw42 (facility:FORMAT) cannot be loaded: division by zero" in done.stderr
     assert "raw42" not in [known.name for known in formats()]
 
 

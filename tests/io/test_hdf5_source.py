@@ -7,10 +7,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from beamline_files import COMPRESSIONS, HEADER, SHAPE, counts, group, lima_entry, write_lima
 
 from saxs_pipeline.io.frames import open_frames
 from saxs_pipeline.types import BadInput
+from tests.io.beamline_files import COMPRESSIONS, HEADER, SHAPE, counts, group, lima_entry, write_lima
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
@@ -244,6 +244,14 @@ def test_generic_nexus_stack_and_choice_of_detector(tmp_path: Path) -> None:
         open_frames([tmp_path / "a.h5"], detector="eiger")
 
 
+def test_one_stack_needs_no_choice_and_counters_are_no_stacks(tmp_path: Path) -> None:
+    path = write_lima(tmp_path / "a.h5", counts(2))
+    with h5py.File(path, "a") as file:
+        group(file["entry_0000/ESRF-ID02"], "mca", "NXdetector")["data"] = np.zeros((2, 1024))
+        group(file["entry_0000/ESRF-ID02"], "diode", "NXdetector")["data"] = np.zeros(2)
+    assert open_frames([path], detector="pilatus").info.shape == SHAPE
+
+
 def test_links_that_run_in_circles(tmp_path: Path) -> None:
     path = write_lima(tmp_path / "a.h5", counts(1))
     with h5py.File(path, "a") as file:
@@ -302,23 +310,25 @@ def test_a_stack_without_frames_yet(tmp_path: Path) -> None:
 
 _WRITER = """
 import sys, h5py, numpy as np
-with h5py.File(sys.argv[1], "w", libver="latest") as file:
+with h5py.File(sys.argv[1], "w", libver=sys.argv[2]) as file:
     file.create_group("entry").attrs["NX_class"] = "NXentry"
     file.create_group("entry/d").attrs["NX_class"] = "NXdetector"
     data = file.create_dataset("entry/d/data", (2, 8, 8), "u2", maxshape=(None, 8, 8), chunks=(1, 8, 8))
     data[:] = 7
-    file.swmr_mode = True
+    if sys.argv[2] == "latest":
+        file.swmr_mode = True
     for word in sys.stdin:
         data.resize(data.shape[0] + 1, axis=0)
         data[-1] = 9
-        data.flush()
+        file.flush()
         print("ready", flush=True)
 """
 
 
-def test_a_file_is_read_while_another_process_writes_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_a_file_is_read_while_another_process_writes_it(tmp_path: Path, libver: str) -> None:
     path = tmp_path / "a.h5"
-    command = [sys.executable, "-c", _WRITER, str(path)]
+    command = [sys.executable, "-c", _WRITER, str(path), libver]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdin is not None and writer.stdout is not None
         for expected in (3, 4):

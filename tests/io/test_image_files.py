@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from beamline_files import HEADER, SHAPE, counts, marccd_bytes, tiff_bytes, write_cbf, write_edf
 
 from saxs_pipeline.io.frames import expand, identify, open_frames
 from saxs_pipeline.types import BadInput
+from tests.io.beamline_files import HEADER, SHAPE, counts, marccd_bytes, tiff_bytes, write_cbf, write_edf
 
 REAL = Path(os.environ.get("SAXS_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data")) / "pilatus1m_agbh"
 
@@ -116,7 +116,7 @@ def test_cbf_of_old_ngmultixrd_is_reported(tmp_path: Path) -> None:
     good = write_cbf(tmp_path / "good.cbf", counts(1)[0]).read_bytes()
     old = good[good.index(b"\n") + 1 :].replace(b"application/octet-stream", b"application / octet - stream")
     (tmp_path / "old.cbf").write_bytes(old)
-    with pytest.raises(BadInput, match="ngMultiXRD4343 before 0.8.4"):
+    with pytest.raises(BadInput, match=r"ngMultiXRD4343 before 0\.8\.4"):
         open_frames([tmp_path / "old.cbf"])
 
 
@@ -231,7 +231,7 @@ def test_marccd_offsets_equal_those_of_fabio(tmp_path: Path) -> None:
     theirs = interpret_header(bytes(data[1024:4096]), HEADER_FORMAT, HEADER_NAMES)
     ours = marccd.read_header(tmp_path / "a.mccd")
     assert {name: ours[name] for name in marccd.FIELDS} == {name: str(theirs[name]) for name in marccd.FIELDS}
-    assert ours["acquire_timestamp"] == b"".join(theirs["acquire_timestamp"]).strip(b"\x00").decode()
+    assert ours["acquire_timestamp"] == b"".join(theirs["acquire_timestamp[32]"]).strip(b"\x00").decode()
 
 
 @pytest.mark.parametrize(
@@ -263,10 +263,10 @@ def test_marccd_without_exposure_has_no_times(tmp_path: Path) -> None:
 
 def test_marccd_cut_short(tmp_path: Path) -> None:
     data = marccd_bytes(counts(1)[0])
-    for k, part in enumerate((data, data[:-1], data[:2000])):
+    for k, part in enumerate((data, data[:-1], data[:2000], data[:600])):
         (tmp_path / f"f_{k}.mccd").write_bytes(part)
-    read, problems = open_frames(expand(["*.mccd"], tmp_path)).read(range(3))
-    assert problems[0] == "" and "truncated" in problems[1] and "cut short" in problems[2]
+    read, problems = open_frames(expand(["*.mccd"], tmp_path)).read(range(4))
+    assert problems[0] == "" and "truncated" in problems[1] and all("cut short" in words for words in problems[2:])
     assert not read[1:].any()
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from saxs_pipeline import runfile
 from saxs_pipeline.science import synthetic
-from saxs_pipeline.stages import simulate as stage
+from saxs_pipeline import simulation as stage
 from saxs_pipeline.types import BadInput
 
 FRAMES = 20

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import dataclasses
+
+import h5py
+import numpy as np
+import pytest
+
+from saxs_pipeline.outputs import nexus
+from saxs_pipeline.types import BadInput
+from tests.outputs.known_run import make_result, only
+
+
+def assert_equal(a, b, where="result"):
+    """Equal to the last bit, in type too."""
+    if dataclasses.is_dataclass(a):
+        assert type(a) is type(b), where
+        for field in dataclasses.fields(a):
+            assert_equal(getattr(a, field.name), getattr(b, field.name), f"{where}.{field.name}")
+    elif isinstance(a, np.ndarray):
+        assert a.dtype == b.dtype, where
+        assert a.shape == b.shape, where
+        np.testing.assert_array_equal(a, b, err_msg=where)
+    elif isinstance(a, tuple):
+        assert type(a) is type(b), where
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{where}[{i}]")
+    else:
+        assert a == b, where
+        assert type(a) is type(b), where
+
+
+def test_everything_comes_back_exactly(result, tmp_path):
+    nexus.write_run(result, tmp_path / "run.nxs")
+    assert_equal(nexus.read_run(tmp_path / "run.nxs"), result)
+
+
+def test_absent_parts_come_back_absent(bare, tmp_path):
+    nexus.write_run(bare, tmp_path / "run.nxs")
+    assert_equal(nexus.read_run(tmp_path / "run.nxs"), bare)
+
+
+@pytest.mark.parametrize("frames", [[20], []])
+def test_one_frame_or_none_comes_back(result, tmp_path, frames):
+    few = only(result, frames)
+    nexus.write_run(few, tmp_path / "run.nxs")
+    assert_equal(nexus.read_run(tmp_path / "run.nxs"), few)
+
+
+def test_unusual_curves_come_back(bare, tmp_path):
+    curves = dataclasses.replace(bare.curves, unit="a.u.", correlated=True, scale_rel=0.0)
+    odd = dataclasses.replace(bare, curves=curves, title="Größe µ ☃", timings_s={"a/b: c.d": 1.5}, warnings=("", "w"))
+    nexus.write_run(odd, tmp_path / "run.nxs")
+    assert_equal(nexus.read_run(tmp_path / "run.nxs"), odd)
+
+
+def test_the_same_result_gives_the_same_bytes(result, tmp_path):
+    for name in ("a.nxs", "b.nxs"):
+        nexus.write_run(result, tmp_path / name)
+    assert (tmp_path / "a.nxs").read_bytes() == (tmp_path / "b.nxs").read_bytes()
+
+
+def test_large_arrays_are_compressed_in_chunks_of_whole_rows(tmp_path):
+    nexus.write_run(make_result(400, 200), tmp_path / "run.nxs")
+    with h5py.File(tmp_path / "run.nxs") as file:
+        stack = file["entry/curves/I"]
+        assert stack.compression == "gzip"
+        assert stack.chunks == (327, 200)
+
+
+def test_uncertainties_carry_units_and_names(result, tmp_path):
+    nexus.write_run(result, tmp_path / "run.nxs")
+    with h5py.File(tmp_path / "run.nxs") as file:
+        series = file["entry/series"]
+        for name, unit in {"r": "nm", "sigma_r": "nm", "c_nc": "µmol/L", "background": "1/mm", "time": "s"}.items():
+            assert series[name].attrs["units"] == unit
+        np.testing.assert_array_equal(series["r_errors"], result.quantities.radius_nm.statistical)
+        np.testing.assert_array_equal(series["c_nc_systematic"], result.quantities.c_nc_umol_L.systematic)
+        np.testing.assert_array_equal(file["entry/curves/I_errors"], result.curves.sigma)
+        assert series["flag"].asstr()[13] == "all_zero"
+
+
+@pytest.mark.parametrize("content", [b"", b"no HDF5 at all"])
+def test_other_files_are_refused(tmp_path, content):
+    (tmp_path / "run.nxs").write_bytes(content)
+    with pytest.raises(BadInput, match="not a results file"):
+        nexus.read_run(tmp_path / "run.nxs")
+
+
+def test_a_foreign_nexus_file_is_refused(tmp_path):
+    with h5py.File(tmp_path / "other.nxs", "w") as file:
+        file.create_group("entry")
+    with pytest.raises(BadInput, match="not a results file"):
+        nexus.read_run(tmp_path / "other.nxs")
