@@ -47,7 +47,7 @@ def spoil(folder: Path) -> None:
         data.id.write_direct_chunk((BAD["unreadable"], 0, 0), chunk[: len(chunk) // 2], mask)
     with h5py.File(scalers_of(folder), "r+") as file:
         mcs = next(g for g in groups(file) if "HS32C" in g)
-        mcs["HS32C"][BAD["monitor_zero"]] = 0
+        mcs["HS32C"][BAD["monitor_zero"], mcs["HSI1"][()] - 1] = 0
 
 
 def is_sample(path: Path, folder: Path) -> bool:

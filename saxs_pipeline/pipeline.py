@@ -37,7 +37,7 @@ def process(plan: Plan, start: int, stop: int) -> ChunkResult:
     return ChunkResult(curves, fits, model)
 
 
-def finish(plan: Plan, run: RunFile, chunks: Sequence[ChunkResult], timings_s: dict[str, float]) -> RunResult:
+def finish(plan: Plan, run: RunFile, chunks: Sequence[ChunkResult]) -> RunResult:
     """Join the chunks (in order of frames), fit weak frames again, derive the quantities."""
     curves = Curves.concatenate([chunk.curves for chunk in chunks])
     fits, model, quantities = None, None, None
@@ -58,7 +58,6 @@ def finish(plan: Plan, run: RunFile, chunks: Sequence[ChunkResult], timings_s: d
         quantities=quantities,
         provenance=provenance.collect(run, plan),
         warnings=(*plan.warnings, *_frame_warnings(plan, curves)),
-        timings_s=timings_s,
     )
 
 

@@ -300,4 +300,3 @@ class RunResult:
     quantities: Quantities | None
     provenance: Provenance
     warnings: tuple[str, ...]
-    timings_s: Mapping[str, float]

@@ -23,26 +23,29 @@ def _timed(timings: Timings, name: str) -> Iterator[None]:
     timings[name] = time.perf_counter() - start
 
 
-def compute(run: RunFile, *, quiet: bool = False) -> RunResult:
-    """Frames → quantities; raises BadInput if the inputs cannot be used or no frame is usable."""
-    timings: Timings = {}
+def compute(run: RunFile, *, quiet: bool = False, timings: Timings | None = None) -> RunResult:
+    """Frames → quantities; raises BadInput if the inputs cannot be used or no frame is usable.
+
+    `timings` collects the seconds of each step.
+    """
+    timings = {} if timings is None else timings
     with _timed(timings, "prepare"):
         prepared = plan.prepare(run)
     with _timed(timings, "process"), frame_progress(len(prepared), quiet=quiet) as advance:
         chunks = engine.run_chunks(prepared, run.config.engine, advance)
     with _timed(timings, "finish"):
-        result = pipeline.finish(prepared, run, chunks, timings)
+        result = pipeline.finish(prepared, run, chunks)
     if not result.curves.usable.any():
         problems = result.curves.problems
         raise run.error("data.frames", f"none of {len(problems)} frames is usable; the first: {problems[0]}")
     return result
 
 
-def write(result: RunResult, run: RunFile) -> tuple[Path, Timings]:
-    """All results into the output folder, complete or not at all; returns the folder and seconds per stage."""
+def write(result: RunResult, run: RunFile, *, timings: Timings | None = None) -> Path:
+    """All results into the output folder, complete or not at all; returns the folder."""
     from saxs_pipeline.outputs import nexus, nxcansas, plots, report, tables
 
-    folder, timings = run.config.output.folder, dict(result.timings_s)
+    folder, timings = run.config.output.folder, {} if timings is None else timings
     frames = run.config.output.curves
     unknown = [frame for frame in frames if frame >= len(result.curves.index)]
     if unknown:
@@ -57,7 +60,7 @@ def write(result: RunResult, run: RunFile) -> tuple[Path, Timings]:
             figures = plots.write_figures(result, staging / "figures", frames)
         with _timed(timings, "report"):
             report.write(result, figures, staging / "report.html")
-    return folder, timings
+    return folder
 
 
 def check_output(run: RunFile) -> None:

@@ -58,7 +58,7 @@ def run(run_file: Path) -> None:
 
         batch.check_output(loaded)
         result = batch.compute(loaded)
-        folder, _ = batch.write(result, loaded)
+        folder = batch.write(result, loaded)
         from saxs_pipeline.outputs import tables
 
         terminal.print_rows(tables.summary(result))

@@ -19,9 +19,9 @@ MEANING = {
     "monitor_zero": "the monitor reads zero or less",
     "monitor_nan": "the monitor has no value",
     "background": "part of the background that is subtracted",
-    "weak": "c_NC below 5 standard errors: r, σ_r and yield not reported",
-    "not_converged": "the fit did not converge: r, σ_r and yield not reported",
-    "negative_variance": "the fit wants σ_r² below zero, which is no size distribution: r, σ_r and yield not reported",
+    "weak": "c_NC below 5 standard errors: r and σ_r not reported, c_NC with the size of the first good frame",
+    "not_converged": "the fit did not converge: r and σ_r not reported",
+    "negative_variance": "the fit wants σ_r² below zero, which is no size distribution: r and σ_r not reported",
     "sigma_upper_limit": "σ_r is an upper limit",
 }
 """Words of the flag column, explained; a word that is not listed is shown as it is."""

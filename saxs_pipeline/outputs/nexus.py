@@ -6,7 +6,7 @@
     fit/         NXparameters, one row per frame, with their covariance; model/ NXdata the fitted curves
     background/  NXdata    B(q), which was subtracted
     scale/       NXparameters of the absolute scale
-    provenance/  NXprocess run file, versions, inputs, equations, geometry, warnings, timings
+    provenance/  NXprocess run file, versions, inputs, equations, geometry, warnings
 Arrays are stored as they are (float64, gzip), nothing is time-stamped: the same result gives the same bytes.
 """
 
@@ -214,8 +214,6 @@ def _write_provenance(entry: h5py.Group, result: RunResult) -> None:
     _array(inputs, "mtime", np.array([file.mtime_ns for file in provenance.inputs], dtype=np.int64), "ns")
     versions = _named(group, "versions", provenance.versions)
     _texts(versions, "value", provenance.versions.values())
-    timings = _named(group, "timings", result.timings_s)
-    _array(timings, "value", np.array(list(result.timings_s.values()), dtype=np.float64), "s")
 
 
 def _note(group: h5py.Group, name: str, mime_type: str, text: str) -> None:
@@ -258,7 +256,6 @@ def _read_entry(entry: h5py.Group) -> RunResult:
         quantities=_read_series(entry["series"]) if "series" in entry else None,
         provenance=_read_provenance(provenance),
         warnings=_text_tuple(provenance["remarks/warnings"]),
-        timings_s=dict(zip(_text_tuple(provenance["timings/name"]), _floats(provenance["timings/value"]), strict=True)),
     )
 
 

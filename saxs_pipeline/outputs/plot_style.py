@@ -95,7 +95,7 @@ def new_figure(width_mm: float, height_mm: float) -> Figure:
 
 
 def margins(
-    figure: Figure, *, left: float = 13, right: float = 3, bottom: float = 10, top: float = 2.5, gap: float = 2.5
+    figure: Figure, *, left: float = 13, right: float = 4.5, bottom: float = 10, top: float = 2.5, gap: float = 2.5
 ) -> None:
     """Margins around the axes, and the gap between axes stacked above each other, in mm."""
     width, height = figure.get_size_inches() * 25.4

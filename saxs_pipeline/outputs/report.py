@@ -56,7 +56,6 @@ def _content(result: RunResult, figures: Sequence[FigureFiles]) -> dict[str, Any
         "inputs": provenance.inputs,
         "config": provenance.config_text,
         "digest": provenance.config_digest,
-        "timings": [(stage, f"{seconds:.2f} s") for stage, seconds in result.timings_s.items()],
     }
 
 

@@ -96,8 +96,8 @@ def growth_truth(time_s: Floats, growth: Growth) -> Truth:
 # --- scenario --------------------------------------------------------------------------------------------------------
 
 _KEV_M = 1.239841984e-9  # photon energy (keV) times wavelength (m)
-_FOUR_MM = Uncertain(4.0, 0.02)
-_WATER_1_MM = Uncertain(1.65e-3, 1.65e-5)  # Dreiss et al. 2006, J. Appl. Cryst. 39, 32
+_FOUR_MM = Uncertain(4.0, 0.012)
+_WATER_1_MM = Uncertain(1.65e-3, 8.25e-6)  # Dreiss et al. 2006, J. Appl. Cryst. 39, 32
 
 
 @dataclass(frozen=True)

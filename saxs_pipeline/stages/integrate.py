@@ -94,9 +94,8 @@ def integrate(chunk: FrameChunk, spec: IntegrationSpec) -> Curves:
 def bin_centers(spec: IntegrationSpec) -> Floats:
     """Centres of the q bins, 1/nm, (m,)."""
     low, high = spec.q_range_nm
-    width = (high - low) / spec.bins
-    centers: Floats = low + (np.arange(spec.bins) + 0.5) * width
-    return centers
+    edges = np.linspace(low, high, spec.bins + 1, dtype=np.float64)
+    return (edges[:-1] + edges[1:]) / 2
 
 
 def pixel_solid_angle(integrator: Any) -> float:

@@ -147,7 +147,6 @@ def make_result(n, m=200, seed=3):
     scale = ScaleFactor(Uncertain(3.217e-7, 3.9e-9), "water", (1.0, 3.5), 0.4, 1.05)
     return RunResult(
         HOSTILE_TITLE, curves, background, scale, fits, model, quantities, provenance(), ("times from the scalers",),
-        {"integrate": 1.25, "fit": 0.05},
     )  # fmt: skip
 
 

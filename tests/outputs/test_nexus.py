@@ -50,7 +50,7 @@ def test_one_frame_or_none_comes_back(result, tmp_path, frames):
 
 def test_unusual_curves_come_back(bare, tmp_path):
     curves = dataclasses.replace(bare.curves, unit="a.u.", correlated=True, scale_rel=0.0)
-    odd = dataclasses.replace(bare, curves=curves, title="Größe µ ☃", timings_s={"a/b: c.d": 1.5}, warnings=("", "w"))
+    odd = dataclasses.replace(bare, curves=curves, title="Größe µ ☃", warnings=("", "w"))
     nexus.write_run(odd, tmp_path / "run.nxs")
     assert_equal(nexus.read_run(tmp_path / "run.nxs"), odd)
 
