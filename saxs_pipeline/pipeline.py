@@ -15,7 +15,7 @@ from saxs_pipeline import provenance
 from saxs_pipeline.plan import Plan
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.stages import quantify, reduce
-from saxs_pipeline.stages.fit import fit, refit_weak
+from saxs_pipeline.stages.fit import fit, poor, refit_weak
 from saxs_pipeline.types import Curves, FitTable, Floats, RunResult
 
 
@@ -69,9 +69,9 @@ def _join_fits(tables: Sequence[FitTable]) -> FitTable:
 
 def _flags(plan: Plan, curves: Curves, fits: FitTable) -> tuple[str, ...]:
     """Words of each frame joined by "|", "ok" if there is nothing to say."""
-    flags = []
+    flags, badly = [], poor(fits)
     for k, (index, problem) in enumerate(zip(curves.index.tolist(), curves.problems, strict=True)):
-        words = [problem.split(":")[0]] if problem else [curves.notes[k], fits.flags[k]]
+        words = [problem.split(":")[0]] if problem else [curves.notes[k], fits.flags[k], "poor_fit" if badly[k] else ""]
         if index in plan.background_frames:
             words.append("background")
         flags.append("|".join(word for word in words if word) or "ok")

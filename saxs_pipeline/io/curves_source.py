@@ -134,7 +134,7 @@ def _read_text(path: Path) -> Floats:
 def _read_hdf5(path: Path, to_nm: float | None) -> Iterator[_Block]:
     from saxs_pipeline.io import hdf5_layout
 
-    with hdf5_layout.open_hdf5(path) as root:
+    with hdf5_layout.reading(path) as root:
         found = 0
         for entry in hdf5_layout.entries(root):
             for group, name in _stacks(entry):
@@ -163,15 +163,11 @@ def _stacks(entry: h5py.Group) -> list[tuple[h5py.Group, str]]:
 
 def _block(path: Path, entry: h5py.Group, group: h5py.Group, name: str, to_nm: float) -> _Block:
     where = f"{path}: {group.name}"
-    try:
-        q, intensity = (np.asarray(group[key][()], float) for key in ("q", name))
-        errors = group.get(f"{name}_errors", group.get("errors"))
-        if errors is None:
-            raise BadInput(f"{where} has no {name}_errors; the fit needs an uncertainty for every point")
-        sigma = np.atleast_2d(np.asarray(errors[()], float))
-    except OSError as error:
-        raise BadInput(f"{where} cannot be read ({error}); copy the file again") from None
-    intensity = np.atleast_2d(intensity)
+    errors = group.get(f"{name}_errors", group.get("errors"))
+    if errors is None:
+        raise BadInput(f"{where} has no {name}_errors; the fit needs an uncertainty for every point")
+    q = np.asarray(group["q"][()], float)
+    intensity, sigma = (np.atleast_2d(np.asarray(node[()], float)) for node in (group[name], errors))
     if sigma.shape != intensity.shape or q.shape != intensity.shape[1:]:
         raise BadInput(f"{where}: curves {intensity.shape}, errors {sigma.shape} and q {q.shape} do not fit together")
     start, exposure = _times(path, entry, group, len(intensity))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from saxs_pipeline.io.frames import natural_key
 from saxs_pipeline.types import BadInput
 
 _SERIES = re.compile(r"^data_\d+$")
-_HDF5_FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+_FAULTS = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
 
 
 class DamagedFile(BadInput):
@@ -37,6 +38,19 @@ def open_hdf5(path: Path) -> h5py.File:
     except OSError as error:
         reason = re.sub(r"^Unable to synchronously open file \((.*)\)$", r"\1", str(error))
         raise DamagedFile(f"{path}: cannot be opened as HDF5 ({reason}); check that it was copied completely") from None
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[h5py.File]:
+    """The open file for a `with` block; any fault of HDF5 inside the block becomes DamagedFile."""
+    with open_hdf5(path) as root:
+        try:
+            yield root
+        except BadInput:
+            raise
+        except _FAULTS as error:  # what h5py raises depends on where the damage is
+            reason = " ".join(str(error).split())
+            raise DamagedFile(f"{path}: the HDF5 file is damaged ({reason}); copy it again") from None
 
 
 def text(value: Any) -> str:
@@ -186,13 +200,9 @@ def _names(dataset: h5py.Dataset) -> set[str]:
 def image_stacks(path: Path, root: h5py.File, detector: str | None) -> list[tuple[h5py.Group, h5py.Dataset]]:
     """The image datasets of a file in recording order, each with its entry.
 
-    Raises BadInput where there is none, where an entry has several and `detector` does not choose one, or where the
-    file is damaged.
+    Raises BadInput where there is none, or where an entry has several and `detector` does not choose one.
     """
-    try:
-        found = [(entry, dataset) for entry in entries(root) for dataset in _chosen(path, _candidates(entry), detector)]
-    except _HDF5_FAULTS as error:
-        raise DamagedFile(f"{path}: the HDF5 file is damaged ({error}); copy it again") from None
+    found = [(entry, dataset) for entry in entries(root) for dataset in _chosen(path, _candidates(entry), detector)]
     if not found:
         raise BadInput(f"{path}: {_nothing_found(root)}")
     for _, dataset in found:
@@ -261,7 +271,7 @@ def read_dataset(path: Path, name: str) -> np.ndarray[Any, Any]:
 
     A stack of one image counts as 2-D. Raises BadInput where there is none, or several.
     """
-    with open_hdf5(path) as root:
+    with reading(path) as root:
         if name:
             node = root.get(name)
             if not isinstance(node, h5py.Dataset):
@@ -272,10 +282,7 @@ def read_dataset(path: Path, name: str) -> np.ndarray[Any, Any]:
         if len(found) != 1:
             said = ", ".join(str(node.name) for node in found[:4]) or "none"
             raise BadInput(f"{path}: one 2-D dataset is needed, found {said}; write FILE::/path/of/dataset")
-        try:
-            image = np.asarray(found[0][()])
-        except OSError as error:
-            raise BadInput(f"{path}: {found[0].name} cannot be read ({error}); copy the file again") from None
+        image = np.asarray(found[0][()])
     return image[0] if image.ndim == 3 and image.shape[0] == 1 else image
 
 

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from saxs_pipeline.io import hdf5_layout, headers
+from saxs_pipeline.io import bitshuffle, hdf5_layout, headers
 from saxs_pipeline.types import BadInput, Floats, FrameTimes, HeaderGeometry, SourceInfo
 
 _EXPOSURES = ("acquisition/exposure_time", "count_time")
@@ -103,6 +103,13 @@ class Hdf5Source:
         except (BadInput, OSError, KeyError, RuntimeError) as error:
             return [_unreadable(error)] * len(out)
         try:
+            if dataset.ndim == 3 and bitshuffle.is_bitshuffled(dataset):
+                damaged = [bitshuffle.frame_problem(dataset, first + i) for i in range(len(out))]
+                if any(damaged):
+                    return [
+                        f"unreadable: {problem}" if problem else _read_one(dataset, first + i, out[i : i + 1])
+                        for i, problem in enumerate(damaged)
+                    ]
             _read(dataset, first, out)
             return [_not_recorded(dataset, first + i) for i in range(len(out))]
         except (OSError, RuntimeError, ValueError):  # one bad chunk fails the whole slice: find which
@@ -183,7 +190,7 @@ def _stacks(paths: Sequence[Path], detector: str | None) -> tuple[list[Stack], l
 
 
 def _file_stacks(path: Path, detector: str | None) -> list[Stack]:
-    with hdf5_layout.open_hdf5(path) as root:
+    with hdf5_layout.reading(path) as root:
         stacks = [_stack(entry, data) for entry, data in hdf5_layout.image_stacks(path, root, detector)]
     if not any(stack.n_frames for stack in stacks):
         raise BadInput(f"{path}: the image stack has no frames yet; wait for the first, or check the acquisition")

@@ -26,15 +26,11 @@ def read_id02(path: Path) -> tuple[FrameTimes | None, dict[str, Floats], tuple[s
 
     Raises BadInput where it has no TFG and no MCS, has several scans, or its arrays contradict each other.
     """
-    with hdf5_layout.open_hdf5(path) as root:
-        try:
-            return read_groups(path, root)
-        except (OSError, KeyError, RuntimeError) as error:
-            raise BadInput(f"{path}: the scalers file is damaged ({error}); copy it again") from None
+    with hdf5_layout.reading(path) as root:
+        return _read_groups(path, root)
 
 
-def read_groups(path: Path, place: h5py.Group) -> tuple[FrameTimes | None, dict[str, Floats], tuple[str, ...]]:
-    """As `read_id02`, from the groups below `place`."""
+def _read_groups(path: Path, place: h5py.Group) -> tuple[FrameTimes | None, dict[str, Floats], tuple[str, ...]]:
     tfg = _only(path, place, ("delta_time", "frame_time"))
     mcs = _only(path, place, ("HS32C", "Intensity1UnCor", "Intensity1ShutCor", "Intensity0UnCor"))
     if tfg is None and mcs is None:

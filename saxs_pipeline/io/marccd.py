@@ -19,6 +19,7 @@ from saxs_pipeline.io import headers, tiff
 from saxs_pipeline.types import BadInput, Floats, FrameTimes, HeaderGeometry
 
 PIXELS_AT = 4096
+_MAX_SIDE = 1 << 15
 _PIXEL_TYPES: Mapping[int, np.dtype[Any]] = {1: np.dtype("<u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
 FIELDS: Mapping[str, int] = {
     "nfast": 1104,
@@ -66,6 +67,8 @@ def read_header(path: Path) -> dict[str, str]:
         block = file.read(PIXELS_AT)
     if len(block) < PIXELS_AT or not is_marccd(block):
         raise BadInput(f"{path}: the MarCCD header is cut short or missing; copy the file again")
+    if not all(0 < n <= _MAX_SIDE for n in struct.unpack_from("<ii", block, FIELDS["nfast"])):
+        raise BadInput(f"{path}: the size in the MarCCD header is not that of a frame; copy the file again")
     keys = {name: str(struct.unpack_from("<i", block, at)[0]) for name, at in FIELDS.items()}
     for name, (at, length) in _TEXTS.items():
         keys[name] = block[at : at + length].split(b"\x00")[0].decode("latin-1").strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,7 @@ def is_complete(path: Path) -> bool:
 
 def _directory(file: Any, order: str, offset: int) -> tuple[dict[int, tuple[Any, ...]], int]:
     """Tags of the directory at `offset`, and where the next directory is (0: none)."""
+    size = os.fstat(file.fileno()).st_size
     file.seek(offset)
     (count,) = struct.unpack(order + "H", file.read(2))
     block = file.read(12 * count + 4)
@@ -77,6 +79,8 @@ def _directory(file: Any, order: str, offset: int) -> tuple[dict[int, tuple[Any,
             continue
         form = f"{order}{length}{_TYPES[kind]}"
         value = block[12 * i + 8 : 12 * i + 12]
+        if struct.calcsize(form) > size:
+            raise struct.error("a tag longer than the file")
         if struct.calcsize(form) > 4:
             file.seek(struct.unpack(order + "I", value)[0])
             value = file.read(struct.calcsize(form))
@@ -95,10 +99,16 @@ def _page(path: Path, tags: dict[int, tuple[Any, ...]], order: str) -> Page:
     kind, bits = _KINDS.get(tags.get(SAMPLE_FORMAT, (1,))[0], "u"), tags[BITS][0]
     if bits not in (8, 16, 32, 64):
         raise BadInput(f"{path}: pixels of {bits} bits are not supported; convert the images to 16 or 32 bits")
+    shape = int(tags[HEIGHT][0]), int(tags[WIDTH][0])
+    compressed = tags.get(COMPRESSION, (1,))[0] != 1
+    if 0 in shape or (not compressed and sum(tags[STRIP_BYTES]) < shape[0] * shape[1] * bits // 8):
+        raise BadInput(
+            f"{path}: the TIFF header is damaged ({shape} pixels do not fit its strips); copy the file again"
+        )
     return Page(
-        shape=(int(tags[HEIGHT][0]), int(tags[WIDTH][0])),
+        shape=shape,
         dtype=np.dtype(f"{order}{kind}{bits // 8}"),
-        compressed=tags.get(COMPRESSION, (1,))[0] != 1,
+        compressed=compressed,
         strips=tuple(zip(tags[STRIP_OFFSETS], tags[STRIP_BYTES], strict=True)),
         description=_text(tags.get(DESCRIPTION)),
         date=_text(tags.get(DATE)),

@@ -22,11 +22,12 @@ MEANING = {
     "weak": "c_NC below 5 standard errors: r and σ_r not reported, c_NC with the size of the first good frame",
     "not_converged": "the fit did not converge: r and σ_r not reported",
     "negative_variance": "the fit wants σ_r² below zero, which is no size distribution: r and σ_r not reported",
+    "poor_fit": "χ²_red above 2: the model does not describe the curve, the stated errors are too small",
     "sigma_upper_limit": "σ_r is an upper limit",
 }
 """Words of the flag column, explained; a word that is not listed is shown as it is."""
 
-_HARMLESS = frozenset({"ok", "weak", "sigma_upper_limit", "background", "saturated"})
+_HARMLESS = frozenset({"ok", "weak", "sigma_upper_limit", "background", "saturated", "poor_fit"})
 
 
 def frame_flags(result: RunResult) -> tuple[str, ...]:

@@ -8,13 +8,16 @@ import numpy as np
 
 from saxs_pipeline.config import Model
 from saxs_pipeline.science import batchfit
-from saxs_pipeline.types import Bools, Curves, FitTable, Floats
+from saxs_pipeline.types import FIT_COLUMNS, Bools, Curves, FitTable, Floats
 
 WEAK = 5.0
 """Below this c/σ_c a frame's r and σ_r are not reported (science.md §2)."""
 
 SHOULD_FIT = 20 * WEAK
 """c/σ_c at a given size (20 times better known than with the size free) from which a failed fit is a failure."""
+
+POOR = 2.0
+"""From this χ²_red on (plus five of its standard deviations) the model does not describe the curve."""
 
 C, R, S2, B = range(4)
 
@@ -62,6 +65,12 @@ def negative_variance(fits: FitTable) -> Bools:
 def good(fits: FitTable) -> Bools:
     """Frames whose r and σ_r are reported: converged, c/σ_c ≥ 5, and s not significantly negative."""
     return fits.converged & (signal_to_noise(fits) >= WEAK) & ~negative_variance(fits)
+
+
+def poor(fits: FitTable) -> Bools:
+    """Frames whose curve the model does not describe: the errors of their parameters are then too small."""
+    spread = np.sqrt(2 / np.maximum(fits.n_points - len(FIT_COLUMNS), 1))
+    return fits.chi2_red > POOR + 5 * spread
 
 
 def refit_weak(
