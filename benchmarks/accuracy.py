@@ -123,7 +123,9 @@ def judge(s: dict, t: dict) -> dict:
         "systematic": float(systematic),
         "c_end": float(np.nanmean(s["c_nc_umol_L"][tail]) / t["c_nc_umol_L"][tail].mean()),
         "flags": {str(name): int((s["flag"] == name).sum()) for name in np.unique(s["flag"])},
-        "bad_flagged": all(word in s["flag"][k].split("|") for word, k in BAD.items()) if len(s["frame"]) > 450 else None,
+        "bad_flagged": all(word in s["flag"][k].split("|") for word, k in BAD.items())
+        if len(s["frame"]) > 450
+        else None,
     }
 
 

@@ -85,11 +85,11 @@ def main() -> None:
 
     def average(path, monitors):
         curves = [integrate(image, m) for image, m in zip(stack(path), monitors, strict=True)]
-        return np.mean([c[1] for c in curves], axis=0), np.sqrt(np.mean([c[2] ** 2 for c in curves], axis=0) / len(curves))
+        return np.mean([intensity for _, intensity, _ in curves], axis=0)
 
     water = inten["water"]
-    w, _ = average(water["frames"], scalers(water["scalers"])[2])
-    e, _ = average(water["empty"]["frames"], scalers(water["empty"]["scalers"])[2])
+    w = average(water["frames"], scalers(water["scalers"])[2])
+    e = average(water["empty"]["frames"], scalers(water["empty"]["scalers"])[2])
 
     start, live, monitor = scalers(settings["data"]["scalers"])
     times = start + live / 2 - number(settings["data"]["time"]["zero"])
@@ -123,7 +123,7 @@ def main() -> None:
         p = fit.params
         volume = 4 / 3 * np.pi * (p["r"].value ** 3 + 3 * p["r"].value * p["sigma"].value ** 2)
         crystal = p["c"].value * 4 * volume / cell**3 / c0 / 1000
-        rows.append([k, times[k]] + [v for n in ("r", "sigma", "c", "b") for v in (p[n].value, p[n].stderr)] + [crystal])
+        rows.append([k, times[k], *(v for n in p for v in (p[n].value, p[n].stderr)), crystal])
     with out.open("w", newline="") as file:
         csv.writer(file).writerows(rows)
 

@@ -64,9 +64,10 @@ Thickness = Annotated[Uncertain, Quantity("mm", uncertain=True)]
 Ratio = Annotated[Uncertain, Quantity("", uncertain=True)]
 
 
-def natural_key(path: Path) -> list[tuple[int, int | str]]:
+def natural_key(name: str | Path) -> list[tuple[int, int, str]]:
     """Sort key by which frame_2 precedes frame_10."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", str(path))]
+    parts = re.findall(r"\d+|\D+", str(name))
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
 
 
 def _expand(pattern: str, base: Path, must_exist: bool) -> list[Path]:
@@ -95,7 +96,8 @@ def _files(value: Any, info: ValidationInfo) -> tuple[Path, ...]:
         raise ValueError("give a path, a glob such as 'raw/*.edf', or a list of these")
     context = info.context or {}
     base, must_exist = Path(context.get("base", ".")), bool(context.get("must_exist", True))
-    return tuple(path for pattern in patterns for path in _expand(str(pattern), base, must_exist))
+    found = [path for pattern in patterns for path in _expand(str(pattern), base, must_exist)]
+    return tuple(dict.fromkeys(found))
 
 
 def _one_file(value: Any, info: ValidationInfo) -> Path:

@@ -60,6 +60,17 @@ def test_a_good_file_arrives_in_internal_units_and_natural_order(folder):
     assert config.output.folder == folder / "out"
 
 
+def frames_of(folder, patterns):
+    return load(folder, GOOD.replace("frames: raw/*.edf", f"frames: {patterns}")).config.data.frames
+
+
+def test_files_come_in_the_order_of_the_patterns_each_once(folder):
+    (folder / "raw" / "folder.edf").mkdir()
+    (folder / "raw" / "scan[1].edf").touch()
+    found = frames_of(folder, f"[raw/f_10.edf, '{folder}/raw/f_1*.edf', 'raw/scan[1].edf']")
+    assert [p.name for p in found] == ["f_10.edf", "f_1.edf", "scan[1].edf"]
+
+
 def test_all_mistakes_are_reported_at_once_with_their_places(folder):
     text = (
         GOOD.replace("18 keV", "18 kg")

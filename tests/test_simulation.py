@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 from saxs_pipeline import runfile
-from saxs_pipeline.science import synthetic
 from saxs_pipeline import simulation as stage
+from saxs_pipeline.science import synthetic
 from saxs_pipeline.types import BadInput
 
 FRAMES = 20
 BEFORE = 3
-REFERENCES = {"water": 10, "empty": 10, "dark": 20, "agbh": 2}
+REFERENCES = {"water": 5, "empty": 5, "dark": 10, "agbh": 1}
 LAYOUTS = ("id02", "edf", "mccd", "cbf", "p21")
 
 
@@ -286,7 +286,7 @@ def reduced(folder: Path, name: str):
     with h5py.File(next((folder / "raw").glob(f"{name}_scalers_*.h5"))) as file:
         photons = file["/entry_0000/ESRF-ID02/MCS/Intensity1ShutCor"][()].sum() / 1.073
     signal = (stack - dark).sum(axis=0)
-    variance = 1.6 * np.maximum(signal, 0) + len(stack) * (4 + 1 / 12) * (1 + len(stack) / 20)
+    variance = 1.6 * np.maximum(signal, 0) + len(stack) * (4 + 1 / 12) * (1 + len(stack) / REFERENCES["dark"])
     result = integrate(signal, variance)
     norm = 1.6 * photons * ai.pixel1 * ai.pixel2 / ai.dist**2
     return result.radial, result.intensity / norm, result.sigma / norm

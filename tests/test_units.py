@@ -53,7 +53,7 @@ def test_quantities_with_units_arrive_in_internal_units(text, unit, expected):
     ],
 )
 def test_what_cannot_be_read_says_how_to_mend_it(text, unit, hint):
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         parse_uncertain(text, unit)
     assert hint in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -67,4 +67,3 @@ def check_output(run: RunFile) -> None:
     """Fail before the work, not after it, when the results could not be written."""
     with staged(run.config.output.folder):
         pass
-

@@ -82,20 +82,13 @@ def _inspect_frames(path: Path) -> Rows:
 
 
 def _inspect_curves(path: Path) -> Rows:
-    """The file's own unit of q is found by trying: `open_curves` refuses one that contradicts it."""
-    for unit in ("1/nm", "1/Å", "1/m"):
-        try:
-            curves = open_curves((path,), q_unit=unit, intensity_unit="1/mm")
-        except BadInput as error:
-            refusal = error
-            continue
-        return [
-            ("format", "integrated curves"),
-            ("curves", f"{len(curves.index)} × {len(curves.q_nm)} points"),
-            ("q", f"{curves.q_nm[0]:.4g} to {curves.q_nm[-1]:.4g} 1/nm, if its unit is {unit}"),
-            _time_row(curves.time_s),
-        ]
-    raise refusal
+    curves = open_curves((path,), q_unit=None, intensity_unit="1/mm")
+    return [
+        ("format", "integrated curves"),
+        ("curves", f"{len(curves.index)} × {len(curves.q_nm)} points"),
+        ("q", f"{curves.q_nm[0]:.4g} to {curves.q_nm[-1]:.4g} 1/nm (as the file says, or taken to be 1/nm)"),
+        _time_row(curves.time_s),
+    ]
 
 
 def _inspect_scalers(path: Path) -> Rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -91,38 +90,6 @@ def formats() -> tuple[Format, ...]:
         except Exception as error:  # whatever another package does wrong while it is imported
             raise BadInput(f"the frame format {point.name} ({point.value}) cannot be loaded: {error}") from None
     return (*others, *FORMATS)
-
-
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sort key that puts file 2 before file 10."""
-    parts = re.findall(r"\d+|\D+", name)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
-
-
-def expand(patterns: Sequence[str], base: Path, key: str = "data.frames") -> list[Path]:
-    """Files named by paths or globs relative to `base`, in the order of the patterns, each glob naturally sorted.
-
-    Raises BadInput that names `key` where a path is missing or a folder, or where a pattern matches no file.
-    """
-    if not patterns:
-        raise BadInput(f"{key}: names no file; give a path or a pattern such as raw/*.h5")
-    files = [path for pattern in patterns for path in _expand_one(pattern, base, key)]
-    return list(dict.fromkeys(files))
-
-
-def _expand_one(pattern: str, base: Path, key: str) -> list[Path]:
-    path = base / Path(pattern).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        raise BadInput(f"{key}: {path} is a folder; give its files, for example {pattern.rstrip('/')}/*.h5")
-    if not _GLOB.search(pattern):
-        raise BadInput(f"{key}: {path} does not exist; check the path (it is relative to the run file)")
-    found = sorted(glob.glob(str(path), recursive=True), key=natural_key)  # noqa: PTH207  patterns may be absolute
-    files = [file for file in map(Path, found) if file.is_file()]
-    if not files:
-        raise BadInput(f"{key}: no file matches {path}; check the pattern and that its folder is not empty")
-    return files
 
 
 def read_head(path: Path) -> bytes:

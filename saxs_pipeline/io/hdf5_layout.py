@@ -12,7 +12,7 @@ import h5py
 import hdf5plugin  # noqa: F401  registers bitshuffle-LZ4 and the other filters with HDF5
 import numpy as np
 
-from saxs_pipeline.io.frames import natural_key
+from saxs_pipeline.fields import natural_key
 from saxs_pipeline.types import BadInput
 
 _SERIES = re.compile(r"^data_\d+$")

@@ -1,4 +1,4 @@
-"""A truncated bitshuffle chunk makes the HDF5 filter read past its end, now and then with a crash: it is never tried."""
+"""A truncated bitshuffle chunk makes the HDF5 filter read past its end, sometimes with a crash: so it is not tried."""
 
 import struct
 

@@ -8,33 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saxs_pipeline.io.frames import expand, formats, identify, open_frames, read_image
+from saxs_pipeline.io.frames import formats, identify, open_frames, read_image
 from saxs_pipeline.types import BadInput
 from tests.io.beamline_files import counts, marccd_bytes, tiff_bytes, write_cbf, write_edf, write_lima
-
-
-def test_natural_order_and_relative_patterns(tmp_path: Path) -> None:
-    for k in (1, 2, 10, 100):
-        (tmp_path / f"scan_{k}.edf").touch()
-    (tmp_path / "folder.edf").mkdir()
-    found = expand(["scan_*.edf"], tmp_path)
-    assert [path.name for path in found] == ["scan_1.edf", "scan_2.edf", "scan_10.edf", "scan_100.edf"]
-    assert expand(["scan_10.edf", str(tmp_path / "scan_1*.edf")], tmp_path) == [found[2], found[0], found[3]]
-    assert [path.name for path in expand(["*.edf"], tmp_path)] == [path.name for path in found]
-
-
-def test_a_name_with_glob_characters_is_a_file(tmp_path: Path) -> None:
-    (tmp_path / "scan[1].edf").touch()
-    assert expand(["scan[1].edf"], tmp_path) == [tmp_path / "scan[1].edf"]
-
-
-def test_expand_names_the_key(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    for pattern, words in (("no.h5", "does not exist"), ("empty", "is a folder"), ("empty/*.h5", "no file matches")):
-        with pytest.raises(BadInput, match=rf"^corrections\.dark: .*{words}"):
-            expand([pattern], tmp_path, "corrections.dark")
-    with pytest.raises(BadInput, match=r"^data\.frames: names no file"):
-        expand([], tmp_path)
 
 
 def test_content_decides_not_the_name(tmp_path: Path) -> None:

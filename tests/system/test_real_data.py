@@ -58,7 +58,7 @@ def test_the_real_masked_pixels_are_left_out(tmp_path, real_data):
 
 
 def test_an_integrated_curve_is_fitted(tmp_path, real_data):
-    """One population cannot describe the two of this sample (14.4 and 28.7 nm); it must come out between, and say so."""
+    """One population cannot describe the two here (14.4 and 28.7 nm); it must come out between, and say so."""
     results = run(tmp_path, GOLD, real_data / "roundrobin")
     series = read_table(results / "series.csv")
     assert 14.4 < series["r_nm"][0] < 28.7

@@ -84,7 +84,7 @@ def test_frames_before_the_injection_are_weak_and_compatible_with_nothing(beamti
 )
 def test_numbers_do_not_depend_on_scheduler_workers_or_chunks(beamtime, results, engine):
     name = "engine_" + re.sub(r"\W+", "_", engine)
-    path = variant(beamtime, name, ("engine: {scheduler: threads, chunk: 64}", f"engine: {engine}"))
+    path = variant(beamtime, name, ("engine: {scheduler: threads, chunk: 32}", f"engine: {engine}"))
     done = command("run", path)
     assert done.returncode == 0, done.stderr
     assert (beamtime / name / "series.csv").read_bytes() == (results[0] / "series.csv").read_bytes()
@@ -115,9 +115,7 @@ def test_every_layout_gives_the_truth(tmp_path, layout):
     assert_truth_comes_back(read_table(results / "series.csv"), read_table(folder / "truth.csv"))
 
 
-@pytest.mark.parametrize(
-    ("config", "layout"), [("id02-cdse", "id02"), ("image-folder", "mccd"), ("p21-fio", "p21")]
-)
+@pytest.mark.parametrize(("config", "layout"), [("id02-cdse", "id02"), ("image-folder", "mccd"), ("p21-fio", "p21")])
 def test_the_example_configurations_run(tmp_path, config, layout):
     """Each is used as its first lines say, on a simulated beamtime; only the injection time is the simulation's."""
     folder = tmp_path / "beamtime"
@@ -205,7 +203,9 @@ def test_the_schema_is_printed(beamtime):
 def test_no_model_stops_at_the_curves(beamtime):
     text = (beamtime / "run.yaml").read_text(encoding="utf-8")
     path = beamtime / "no_model.yaml"
-    text = re.sub(r"^model: .*$", "model: null", text, flags=re.MULTILINE).replace("folder: results", "folder: no_model")
+    text = re.sub(r"^model: .*$", "model: null", text, flags=re.MULTILINE).replace(
+        "folder: results", "folder: no_model"
+    )
     path.write_text(text, encoding="utf-8")
     folder = run(path)
     series = read_table(folder / "series.csv")
