@@ -12,7 +12,7 @@ import numpy as np
 from saxs_pipeline.config import Geometry
 from saxs_pipeline.io.frames import read_image
 from saxs_pipeline.runfile import RunFile
-from saxs_pipeline.stages.integrate import IntegrationSpec, build_integrator, pixel_solid_angle
+from saxs_pipeline.stages.integrate import IntegrationSpec, build_integrator, pixel_q_nm, pixel_solid_angle
 from saxs_pipeline.types import BadInput, Bools, Floats, HeaderGeometry, SourceInfo
 
 HC_KEV_M = 1.2398419843320026e-9
@@ -173,7 +173,7 @@ def _mask(run: RunFile, integrator: Any, flat: Floats | None, info: SourceInfo) 
 def _check_range(run: RunFile, integrator: Any, mask: Bools) -> None:
     integration = run.config.integration
     assert integration is not None
-    q = integrator.center_array(mask.shape, unit="q_nm^-1")[~mask]
+    q = pixel_q_nm(integrator, mask.shape)[~mask]
     if not ((q >= integration.q_min) & (q <= integration.q_max)).any():
         raise run.error(
             "integration.q_min",

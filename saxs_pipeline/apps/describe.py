@@ -15,7 +15,7 @@ from saxs_pipeline.io.scalers import read_scalers
 from saxs_pipeline.plan import open_curve_stack, warnings
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.series import FrameSeries, open_dark, open_reference, open_sample
-from saxs_pipeline.stages.integrate import IntegrationSpec, build_integrator
+from saxs_pipeline.stages.integrate import IntegrationSpec, build_integrator, pixel_q_nm
 from saxs_pipeline.types import BadInput, Floats, FrameTimes, SourceInfo
 
 Rows = list[tuple[str, str]]
@@ -134,7 +134,7 @@ def _range_text(values: Floats) -> str:
 
 def _geometry_rows(spec: IntegrationSpec) -> Rows:
     integrator = build_integrator(spec.geometry)
-    q = integrator.center_array(spec.mask.shape, unit="q_nm^-1")[~spec.mask]
+    q = pixel_q_nm(integrator, spec.mask.shape)[~spec.mask]
     detector = integrator.detector
     return [
         (

@@ -20,18 +20,25 @@ def average_dark(total: Floats, n: int, pedestal: float, gain: float, read_noise
     return dark, pixel_variance(dark, gain, read_noise) / n
 
 
-def signal(image: NDArray[Any], pedestal: float, dark: Floats | None) -> Floats:
-    """Signal S - b - D in ADU, float64, of one or many images (…, ny, nx)."""
-    corrected: Floats = image.astype(np.float64)
-    corrected -= pedestal if dark is None else pedestal + dark
-    return corrected
+def signal(image: NDArray[Any], offset: Floats | float) -> NDArray[np.floating[Any]]:
+    """Signal S - b - D in ADU of one or many images (…, ny, nx); offset b + D, or b alone without a dark frame.
+
+    Images of up to 16 bits give float32, which holds them exactly, others float64.
+    """
+    precision = np.float32 if image.dtype.itemsize <= 2 else np.float64
+    difference: NDArray[np.floating[Any]] = np.subtract(image, np.asarray(offset, dtype=precision), dtype=precision)
+    return difference
 
 
-def pixel_variance(signal_adu: Floats, gain: float, read_noise: float, dark_variance: Floats | float = 0.0) -> Floats:
+def pixel_variance(
+    signal_adu: NDArray[np.floating[Any]], gain: float, read_noise: float, dark_variance: Floats | None = None
+) -> NDArray[np.floating[Any]]:
     """Variance in ADU²: gain·max(S - D - b, 0) + read² + var D, gain in ADU per photon (science.md §1)."""
-    variance = np.maximum(signal_adu, 0.0)
+    variance: NDArray[np.floating[Any]] = np.maximum(signal_adu, 0)
     variance *= gain
-    variance += read_noise**2 + dark_variance
+    variance += read_noise**2
+    if dark_variance is not None:
+        variance += dark_variance
     return variance
 
 

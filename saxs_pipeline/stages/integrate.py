@@ -17,7 +17,11 @@ from numpy.typing import NDArray
 from saxs_pipeline.science import corrections
 from saxs_pipeline.types import Bools, Curves, Floats, FrameChunk
 
-_METHODS = {"none": ("no", "csc", "cython"), "bbox": ("bbox", "csc", "cython"), "full": ("full", "csc", "cython")}
+_SPLIT = {"none": "no", "bbox": "bbox", "full": "full"}
+
+_building = threading.Lock()
+"""pyFAI evaluates geometry with numexpr expressions shared by all integrators: two threads at once crash or get other
+numbers (docs/adr/0006). Everything but the integration itself happens under this lock."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +53,20 @@ class IntegrationSpec:
     saturation: float | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class _Engine:
+    """pyFAI's sparse operator for a spec, the pixels' F·Ω_rel·P (float32), and what is subtracted from an image."""
+
+    sparse: Any
+    norm: NDArray[np.float32]
+    offset: Floats | float
+
+
 class _Latest(threading.local):
-    """This thread's integrator: a shared one silently returns other frames' results (formats.md §3.1)."""
+    """This thread's engine: a shared one silently returns other frames' results (formats.md §3.1)."""
 
     key: str = ""
-    integrator: Any = None
+    engine: _Engine | None = None
 
 
 _latest = _Latest()
@@ -66,13 +79,8 @@ def integrate(chunk: FrameChunk, spec: IntegrationSpec) -> Curves:
     problems, notes = list(chunk.problems), [""] * n
     for k in range(n):
         problems[k] = problems[k] or image_problem(chunk.images[k], spec)
-        if problems[k]:
-            continue
-        signal, variance, saturated = _pixels(chunk.images[k], spec)
-        result = _integrate1d(signal, variance, spec)
-        intensity[k], sigma[k], counts[k] = result.intensity, result.sigma, result.count
-        notes[k] = "saturated" if saturated else ""
-    intensity[counts == 0] = sigma[counts == 0] = np.nan  # pyFAI leaves 0 ± 0 or NaN there, by engine
+        if not problems[k]:
+            intensity[k], sigma[k], counts[k], notes[k] = _integrate_image(chunk.images[k], spec)
     usable = np.array([not problem for problem in problems])
     norm: Floats = np.where(usable, spec.solid_angle_sr * chunk.monitor, np.nan)[:, None]
     return Curves(
@@ -126,36 +134,52 @@ def image_problem(image: NDArray[Any], spec: IntegrationSpec) -> str:
     return ""
 
 
-def _pixels(image: NDArray[Any], spec: IntegrationSpec) -> tuple[Floats, Floats, bool]:
-    """Signal and variance (ny, nx) in ADU and ADU², NaN where not measured; whether an unmasked pixel is saturated."""
-    signal = corrections.signal(image, spec.pedestal, spec.dark)
-    variance = corrections.pixel_variance(
-        signal, spec.gain, spec.read_noise, 0.0 if spec.dark_variance is None else spec.dark_variance
-    )
+def pixel_q_nm(integrator: Any, shape: tuple[int, ...]) -> Floats:
+    """|q| at the pixel centres, 1/nm, (ny, nx)."""
+    with _building:
+        q: Floats = integrator.center_array(shape, unit="q_nm^-1")
+    return q
+
+
+def _integrate_image(image: NDArray[Any], spec: IntegrationSpec) -> tuple[Floats, Floats, Floats, str]:
+    """I and σ (m,) per pixel norm, pixels per bin, and a note on the frame."""
+    engine = _engine(spec)
+    signal = corrections.signal(image, engine.offset)
+    variance = corrections.pixel_variance(signal, spec.gain, spec.read_noise, spec.dark_variance)
     bad = corrections.not_measured(image, spec.dummy, spec.dummy_delta, spec.saturation)
+    note = ""
     if bad is not None:
         signal[bad] = np.nan
-    saturated = (
-        spec.saturation is not None and bad is not None and bool(((image >= spec.saturation) & ~spec.mask).any())
-    )
-    return signal, variance, saturated
+        if spec.saturation is not None and ((image >= spec.saturation) & ~spec.mask).any():
+            note = "saturated"
+    sums = engine.sparse.integrate_ng(signal, variance=variance, flat=engine.norm)
+    norm = np.where(sums.count > 0, sums.normalization, np.nan)  # a bin without pixels is NaN, not 0 ± 0
+    return sums.signal / norm, np.sqrt(sums.variance) / norm, sums.count, note
 
 
-def _integrate1d(signal: Floats, variance: Floats, spec: IntegrationSpec) -> Any:
-    # safe=False reuses the engine without hashing mask and range again: right for all but a spec's first frame
-    fresh = _latest.key != spec.key
-    if fresh:
-        _latest.integrator, _latest.key = build_integrator(spec.geometry), spec.key
-    return _latest.integrator.integrate1d(
-        signal,
+def _engine(spec: IntegrationSpec) -> _Engine:
+    if _latest.engine is None or _latest.key != spec.key:
+        with _building:
+            _latest.engine, _latest.key = _build_engine(spec), spec.key
+    return _latest.engine
+
+
+def _build_engine(spec: IntegrationSpec) -> _Engine:
+    integrator, shape = build_integrator(spec.geometry), spec.mask.shape
+    norm = np.ones(shape) if spec.flat is None else spec.flat.copy()
+    if spec.solid_angle:
+        norm *= integrator.solidAngleArray(shape)
+    if spec.polarization is not None:
+        norm *= integrator.polarization(shape, spec.polarization)
+    sparse = integrator.setup_sparse_integrator(
+        shape,
         spec.bins,
-        unit="q_nm^-1",
-        radial_range=spec.q_range_nm,
-        variance=variance,
         mask=spec.mask,
-        flat=spec.flat,
-        polarization_factor=spec.polarization,
-        correctSolidAngle=spec.solid_angle,
-        method=_METHODS[spec.splitting],
-        safe=fresh,
+        pos0_range=spec.q_range_nm,
+        unit="q_nm^-1",
+        split=_SPLIT[spec.splitting],
+        algo="CSC",
+        empty=np.nan,
     )
+    offset = spec.pedestal if spec.dark is None else spec.pedestal + spec.dark
+    return _Engine(sparse, norm.astype(np.float32), offset)

@@ -8,12 +8,18 @@ def test_a_dark_frame_takes_the_pedestal_with_it():
     raw = np.array([[120, 130]], dtype=np.uint16)
     raw_dark = np.array([[14.0, 12.0]])  # holds the same pedestal of 10
     dark, _ = corrections.average_dark(raw_dark * 3, 3, pedestal=10, gain=1, read_noise=0)
-    np.testing.assert_allclose(corrections.signal(raw, 10, dark), raw - raw_dark)
-    np.testing.assert_allclose(corrections.signal(raw, 10, None), [[110, 120]])
+    np.testing.assert_allclose(corrections.signal(raw, 10 + dark), raw - raw_dark)
+    np.testing.assert_allclose(corrections.signal(raw, 10), [[110, 120]])
 
 
 def test_unsigned_pixels_below_the_pedestal_do_not_wrap():
-    assert corrections.signal(np.array([3], dtype=np.uint16), 10, None)[0] == -7
+    assert corrections.signal(np.array([3], dtype=np.uint16), 10)[0] == -7
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.uint32, np.int32, np.float32])
+def test_the_largest_pixel_values_are_held_exactly(dtype):
+    largest = np.iinfo(dtype).max if np.dtype(dtype).kind in "iu" else 2.0**24
+    assert corrections.signal(np.array([largest], dtype=dtype), 1.0)[0] == float(largest) - 1
 
 
 @pytest.mark.parametrize(("gain", "read_noise", "photons"), [(1.0, 0.0, 0.02), (1.6, 3.0, 35.0), (0.4, 1.0, 1e4)])

@@ -1,5 +1,9 @@
 """Against pyFAI frame by frame, against the beamline's formula, and the traps of formats.md §3."""
 
+import os
+import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -122,6 +126,39 @@ def test_threads_do_not_share_an_integrator(spec, images):
     with ThreadPoolExecutor(4) as pool:
         for k, got in pool.map(one, list(range(24)) * 10):
             np.testing.assert_array_equal(got, expected[k])
+
+
+STRESS = """
+import dataclasses, pickle, sys, threading
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from saxs_pipeline.stages.integrate import integrate
+spec, chunk = pickle.load(open(sys.argv[1], "rb"))
+expected, together = integrate(chunk, spec).intensity, threading.Barrier(2)
+def one(k):
+    together.wait()
+    return np.array_equal(integrate(chunk, dataclasses.replace(spec, key=str(k))).intensity, expected, equal_nan=True)
+with ThreadPoolExecutor(2) as pool:
+    print(sum(pool.map(one, range(80))))
+"""
+
+
+def test_two_threads_may_build_their_integrators_at_the_same_time(tmp_path, spec, images):
+    """pyFAI's numexpr expressions are shared: without a lock this crashes the process within a few tries (ADR 6)."""
+    with (tmp_path / "task.pkl").open("wb") as file:
+        pickle.dump((spec, chunk(images[:1])), file)
+    done = subprocess.run(
+        [sys.executable, "-c", STRESS, tmp_path / "task.pkl"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "80"), done.stderr[-2000:]
 
 
 def test_a_changed_mask_or_range_is_not_served_by_the_old_engine(spec, images):
