@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ POOR = 2.0
 """From this χ²_red on (plus five of its standard deviations) the model does not describe the curve."""
 
 C, R, S2, B = range(4)
+SIZE = [R, S2]
 
 
 def fit(curves: Curves, model: Model, factor: float) -> tuple[FitTable, Floats]:
@@ -41,6 +43,7 @@ def fit(curves: Curves, model: Model, factor: float) -> tuple[FitTable, Floats]:
         index=curves.index,
         values=result.values,
         covariance=result.covariance,
+        held_covariance=np.zeros_like(result.covariance),
         chi2_red=result.chi2_red,
         n_points=result.n_points,
         converged=result.converged,
@@ -85,30 +88,60 @@ def refit_weak(
     again = ~strong & curves.usable
     if not again.any():
         return fits, model_curves
-    values, covariance = fits.values.copy(), fits.covariance.copy()
+    values, covariance, held = fits.values.copy(), fits.covariance.copy(), fits.held_covariance.copy()
     chi2, curves_fitted = fits.chi2_red.copy(), model_curves.copy()
     values[again] = covariance[again] = np.nan
+    curves_fitted[again] = np.nan
     ratio = np.zeros(len(again))
     if strong.any():
         first = int(np.flatnonzero(strong)[0])
-        window = _window(curves, model)
-        result = batchfit.fit_amplitudes(
-            curves.q_nm[window],
-            np.ascontiguousarray(curves.intensity[again][:, window]),
-            np.ascontiguousarray(curves.sigma[again][:, window]),
-            factor=factor,
-            radius_nm=float(fits.values[first, R]),
-            variance_nm2=float(fits.values[first, S2]),
-        )
-        held = np.array([R, S2])
-        result.covariance[:, held, :] = result.covariance[:, :, held] = 0.0  # taken over, not fitted
+        size, spread = fits.values[first, SIZE], fits.covariance[first][np.ix_(SIZE, SIZE)]
+        result = _at_size(curves, again, model, factor, size)
         values[again], covariance[again], chi2[again] = result.values, result.covariance, result.chi2_red
-        curves_fitted[again] = _spread(result.model, window)
+        held[again] = _held_covariance(lambda at: _at_size(curves, again, model, factor, at).values, size, spread)
+        curves_fitted[again] = _spread(result.model, _window(curves, model))
         ratio[again] = result.values[:, C] / np.sqrt(result.covariance[:, C, C])
     failed = np.where(negative, "negative_variance", np.where(fits.converged, "weak", "not_converged"))
     words = np.where(again, np.where(ratio > SHOULD_FIT, failed, "weak"), "")
-    table = replace(fits, values=values, covariance=covariance, chi2_red=chi2, flags=tuple(map(str, words)))
+    table = replace(
+        fits,
+        values=values,
+        covariance=covariance,
+        held_covariance=held,
+        chi2_red=chi2,
+        flags=tuple(map(str, words)),
+    )
     return table, curves_fitted
+
+
+def _at_size(curves: Curves, rows: Bools, model: Model, factor: float, size: Floats) -> batchfit.BatchFit:
+    """Fits of c and b with (R₀, s) = size, whose rows of the covariance are zero: taken over, not fitted."""
+    window = _window(curves, model)
+    result = batchfit.fit_amplitudes(
+        curves.q_nm[window],
+        np.ascontiguousarray(curves.intensity[rows][:, window]),
+        np.ascontiguousarray(curves.sigma[rows][:, window]),
+        factor=factor,
+        radius_nm=float(size[0]),
+        variance_nm2=float(size[1]),
+    )
+    result.covariance[:, SIZE, :] = result.covariance[:, :, SIZE] = 0.0
+    return result
+
+
+def _held_covariance(values_at: Callable[[Floats], Floats], size: Floats, spread: Floats) -> Floats:
+    """What the covariance `spread` (2, 2) of the size taken over means for the parameters: J · spread · Jᵀ, (k, 4, 4).
+
+    J by central differences, a hundredth of a standard error to either side.
+    """
+    steps = 0.01 * np.sqrt(np.diagonal(spread))
+    columns = []
+    for k, step in enumerate(steps):
+        shift = np.where(np.arange(2) == k, step, 0.0)
+        columns.append((values_at(size + shift) - values_at(size - shift)) / (2 * step))
+    jacobian = np.stack(columns, axis=-1)
+    product: Floats = np.einsum("nik,kl,njl->nij", jacobian, spread, jacobian)
+    return product
 
 
 def _window(curves: Curves, model: Model) -> Bools:
