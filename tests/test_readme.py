@@ -1,0 +1,61 @@
+"""The README's commands and messages are what the program does."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from saxs_pipeline.outputs.flags import MEANING
+from saxs_pipeline.outputs.tables import COLUMNS
+from tests.conftest import ROOT, command, variant
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHELL = [block.strip().splitlines() for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)]
+
+
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    line = line.split("#")[0].replace(".venv/bin/saxs-pipeline", f"{sys.executable} -m saxs_pipeline")
+    return subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_two_commands_are_those_of_the_makefile_and_of_ci():
+    assert [line.split("#")[0].strip() for line in SHELL[0]] == ["make demo", "make test"]
+    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_make_demo():
+    done = shell("make demo", ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "concentration" in done.stdout
+    assert (ROOT / "sample_data/results/report.html").exists()
+    assert sum(f.stat().st_size for f in (ROOT / "sample_data").rglob("*") if "results" not in f.parts) < 12e6
+
+
+def test_the_beamtime_of_the_readme(tmp_path):
+    for line in SHELL[1]:
+        done = shell(line, tmp_path)
+        assert done.returncode == 0, (line, done.stderr)
+        assert done.stdout.strip(), line
+    assert (tmp_path / "beamtime/results/series.csv").read_text().count("\n") == 576
+
+
+def test_the_messages_of_the_readme(beamtime):
+    path = variant(
+        beamtime, "readme_errors", ("\n  thickness: 4 mm", "\n  thickness: 4 keV #"), ("  flat: flat", "  flatt: flat")
+    )
+    said = command("run", path).stderr.replace(f"{path.parent}/readme_errors.yaml", "run.yaml").splitlines()
+    promised = re.search(r"```\n(run\.yaml.*?)```", README, re.DOTALL)[1].strip().splitlines()
+    assert sorted(said) == sorted(promised)
+
+
+@pytest.mark.parametrize("word", sorted(set(MEANING) - {"ok"}))
+def test_every_flag_is_explained(word):
+    assert f"`{word}`" in README
+
+
+def test_the_columns_are_those_of_the_file():
+    assert f"\n{','.join(COLUMNS)}\n" in README
