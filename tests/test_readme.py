@@ -18,7 +18,7 @@ SHELL = [block.strip().splitlines() for block in re.findall(r"```sh\n(.*?)```", 
 
 
 def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    line = line.split("#")[0].replace(".venv/bin/saxs-pipeline", f"{sys.executable} -m saxs_pipeline")
+    line = line.split("#", maxsplit=1)[0].replace(".venv/bin/saxs-pipeline", f"{sys.executable} -m saxs_pipeline")
     return subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, check=False)
 
 
