@@ -1,0 +1,152 @@
+"""Every choice a run file offers leads to the same physics by another way."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from saxs_pipeline import runfile
+from saxs_pipeline.apps import batch
+from saxs_pipeline.outputs import tables
+from saxs_pipeline.simulation import simulate
+from tests.conftest import command, read_table, variant
+
+MONITOR = re.compile(r"monitor: I1 .*")
+
+
+def run(path):
+    """The result and its series table; figures and exports have tests of their own."""
+    result = batch.compute(runfile.load(path), quiet=True)
+    table = path.with_suffix(".csv")
+    tables.write_series(result, table)
+    return result, read_table(table)
+
+
+@pytest.fixture(scope="module")
+def reference(beamtime):
+    return run(variant(beamtime, "choices_reference"))
+
+
+@pytest.fixture(scope="module")
+def folder_of_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files") / "mccd"
+    simulate("id02-cdse", folder, seed=11, frames=30, layout="mccd")
+    return folder
+
+
+def assert_same(series, reference, rtol):
+    """Same values to a relative tolerance, on frames whose size is reported by both."""
+    both = np.isfinite(series["r_nm"]) & np.isfinite(reference["r_nm"])
+    assert both.sum() >= np.isfinite(reference["r_nm"]).sum() - 1
+    for name in ("r_nm", "c_nc_umol_L", "c_nc_umol_L_err", "yield"):
+        np.testing.assert_allclose(series[name][both], reference[name][both], rtol=rtol, err_msg=name)
+
+
+def test_the_monitor_before_the_sample_with_transmissions(beamtime, reference):
+    """I0 and the transmission of each measurement instead of I1, which holds it."""
+    text = (beamtime / "run.yaml").read_text(encoding="utf-8").replace("folder: results", "folder: choices_i0")
+    text = MONITOR.sub("monitor: I0\n  transmission: 0.42 ± 0.001", text)
+    text = re.sub(r"(\n +)(scalers: raw/water\S+)", r"\1\2\1transmission: TW", text)
+    text = re.sub(r"(\n +)(scalers: raw/empty\S+)", r"\1\2\1transmission: TE", text)
+    ratios = {}
+    for name in ("water", "empty"):
+        shown = command("inspect", next(beamtime.glob(f"raw/{name}_scalers*"))).stdout
+        i0, i1 = (float(re.search(rf"monitor {k} +([\d.e+]+)", shown)[1]) for k in ("I0", "I1"))
+        ratios[name] = i1 / i0
+    path = beamtime / "choices_i0.yaml"
+    path.write_text(text.replace("TW", f"{ratios['water']:.6g}").replace("TE", f"{ratios['empty']:.6g}"))
+    result, series = run(path)
+    assert_same(series, reference[1], 1e-4)
+    assert result.curves.scale_rel > reference[0].curves.scale_rel  # the transmission's uncertainty is in it
+
+
+def test_a_known_scale_factor_instead_of_water(beamtime, reference):
+    factor = reference[0].scale.factor
+    text = (beamtime / "run.yaml").read_text(encoding="utf-8").replace("folder: results", "folder: choices_scale")
+    text = re.sub(r"  water:.*?(?=\nbackground)", f"  scale: {factor.value!r} ± {factor.error!r}\n", text, flags=re.S)
+    path = beamtime / "choices_scale.yaml"
+    path.write_text(text, encoding="utf-8")
+    result, series = run(path)
+    assert_same(series, reference[1], 1e-9)
+    assert result.curves.scale_rel == pytest.approx(reference[0].curves.scale_rel)
+
+
+def test_without_any_scale_sizes_are_reported_and_concentrations_are_not(beamtime, reference):
+    text = (beamtime / "run.yaml").read_text(encoding="utf-8").replace("folder: results", "folder: choices_relative")
+    text = re.sub(r"  water:.*?(?=\nbackground)", "", text, flags=re.S)
+    path = beamtime / "choices_relative.yaml"
+    path.write_text(text, encoding="utf-8")
+    result, series = run(path)
+    both = np.isfinite(reference[1]["r_nm"])
+    np.testing.assert_allclose(series["r_nm"][both], reference[1]["r_nm"][both], rtol=1e-4)
+    assert np.isnan(series["c_nc_umol_L"]).all()
+    assert np.isnan(series["yield"]).all()
+    assert any("no absolute scale" in warning for warning in result.warnings)
+
+
+def test_the_background_as_a_time_window(beamtime, reference):
+    path = variant(beamtime, "choices_window", ('frames: "0:6"', "time: [-100 s, 0 s]"))
+    assert_same(run(path)[1], reference[1], 0)
+
+
+def test_the_background_as_files_of_its_own(folder_of_files):
+    same_frames = run(variant(folder_of_files, "within", (background(folder_of_files), "frames: [0, 1, 2, 3]")))
+    table = (folder_of_files / "raw/cdse_scalers.csv").read_text().splitlines()
+    (folder_of_files / "first.csv").write_text("\n".join(table[:5]) + "\n")
+    files = "file: {frames: 'raw/cdse/cdse_000[0-3].mccd', scalers: first.csv}"
+    apart = run(variant(folder_of_files, "apart", (background(folder_of_files), files)))
+    assert_same(apart[1], same_frames[1], 0)
+    np.testing.assert_array_equal(apart[0].background.sigma, same_frames[0].background.sigma)
+    assert not any("background" in flag for flag in apart[1]["flag"])
+
+
+def background(folder):
+    return re.search(r"^background:\n  (.*?)( +#.*)?$", (folder / "run.yaml").read_text(), re.MULTILINE)[1]
+
+
+def test_the_geometry_from_the_header(beamtime, reference):
+    path = variant(beamtime, "choices_header", ("poni: geometry.poni", "header: true"))
+    assert_same(run(path)[1], reference[1], 1e-4)
+
+
+def test_the_contrast_from_compositions(beamtime, reference):
+    materials = "particle: {formula: CdSe, density: 5.656 g/cm^3}\n  solvent: {formula: C18H36, density: 0.6 g/cm^3}"
+    path = variant(beamtime, "choices_contrast", ("contrast: 3.52e-05 1/Å^2", materials))
+    _, series = run(path)
+    last = np.flatnonzero(np.isfinite(series["r_nm"]))[-1]
+    ratio = series["c_nc_umol_L"][last] / reference[1]["c_nc_umol_L"][last]
+    assert ratio == pytest.approx((35.2 / (40.63 - 5.81)) ** 2, rel=2e-3)
+
+
+def test_pixel_splitting_says_that_its_errors_are_too_small(beamtime, reference):
+    path = variant(beamtime, "choices_split", ("splitting: none", "splitting: full"))
+    result, series = run(path)
+    assert result.curves.correlated
+    assert any("splitting" in warning for warning in result.warnings)
+    last = np.flatnonzero(np.isfinite(series["r_nm"]))[-1]
+    assert series["r_nm"][last] == pytest.approx(reference[1]["r_nm"][last], abs=0.01)
+
+
+def test_integrated_curves_enter_after_the_integration(reference, tmp_path):
+    """The reference's subtracted curves as text files, through data.curves: the same fits."""
+    curves = reference[0].curves
+    good = np.isfinite(curves.intensity).all(axis=0)
+    for k in range(20, 40):
+        columns = np.stack([curves.q_nm, curves.intensity[k], curves.sigma[k]])[:, good]
+        np.savetxt(tmp_path / f"frame_{k}.dat", columns.T, fmt="%.15g", header="q I sigma")
+    (tmp_path / "run.yaml").write_text(
+        "title: text\n"
+        "data:\n"
+        f"  curves: {{files: 'frame_*.dat', q_unit: 1/nm, intensity_unit: 1/mm}}\n"
+        "  time: {law: {exposure: 1 s, wait: 1 s}}\n"
+        "sample: {contrast: 35.2e-6 1/Å^2}\n"
+        "model: {q_min: 0.15 1/nm, q_max: 5 1/nm, radius: [0.5 nm, 4 nm], sigma: [0.03 nm, 0.6 nm]}\n",
+        encoding="utf-8",
+    )
+    _, series = run(tmp_path / "run.yaml")
+    for name in ("r_nm", "sigma_r_nm", "c_nc_umol_L"):
+        np.testing.assert_allclose(series[name], reference[1][name][20:], rtol=1e-6, err_msg=name)
+    np.testing.assert_allclose(series["t_s"], 1.5 + 2 * np.arange(20))
+    assert np.isnan(series["yield"]).all()
