@@ -139,7 +139,7 @@ def test_integrated_curves_enter_after_the_integration(reference, tmp_path):
     (tmp_path / "run.yaml").write_text(
         "title: text\n"
         "data:\n"
-        f"  curves: {{files: 'frame_*.dat', q_unit: 1/nm, intensity_unit: 1/mm}}\n"
+        "  curves: {files: 'frame_*.dat', q_unit: 1/nm, intensity_unit: 1/mm}\n"
         "  time: {law: {exposure: 1 s, wait: 1 s}}\n"
         "sample: {contrast: 35.2e-6 1/Å^2}\n"
         "model: {q_min: 0.15 1/nm, q_max: 5 1/nm, radius: [0.5 nm, 4 nm], sigma: [0.03 nm, 0.6 nm]}\n",
