@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from saxs_pipeline.config import Engine
 from saxs_pipeline.pipeline import ChunkResult, process
 from saxs_pipeline.plan import Plan
+from saxs_pipeline.types import BadInput
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
 
 
 def bounds(n: int, size: int) -> list[tuple[int, int]]:
@@ -23,7 +28,10 @@ def workers(engine: Engine) -> int:
 
 
 def run_chunks(plan: Plan, engine: Engine, on_frames: Callable[[int], None]) -> list[ChunkResult]:
-    """Process all frames of the plan; `on_frames(k)` is called when k more frames are done."""
+    """Process all frames of the plan; `on_frames(k)` is called when k more frames are done.
+
+    Raises BadInput if a worker process dies.
+    """
     import dask
     from dask.callbacks import Callback
 
@@ -43,16 +51,22 @@ def run_chunks(plan: Plan, engine: Engine, on_frames: Callable[[int], None]) -> 
             settings = {"scheduler": engine.scheduler, "num_workers": workers(engine)}
         delayed = dask.delayed(call, pure=False, traverse=False)
         tasks = [delayed(start, stop, dask_key_name=f"chunk-{start}") for start, stop in pieces]
-        return list(dask.compute(*tasks, optimize_graph=False, **settings))
+        try:
+            return list(dask.compute(*tasks, optimize_graph=False, **settings))
+        except BrokenExecutor:
+            raise BadInput(
+                "engine: a worker process died (killed, or out of memory); "
+                "run again, with fewer workers or smaller chunks"
+            ) from None
 
 
 _worker_plan: Plan | None = None
 
 
-def _start_worker(plan: Plan) -> None:
+def _start_worker(plans: Queue[Plan]) -> None:
     """Give a new worker process the plan, once; chunks then travel as two numbers."""
     global _worker_plan  # noqa: PLW0603
-    _worker_plan = plan
+    _worker_plan = plans.get()
 
 
 def _process_in_worker(start: int, stop: int) -> ChunkResult:
@@ -60,11 +74,24 @@ def _process_in_worker(start: int, stop: int) -> ChunkResult:
     return process(_worker_plan, start, stop)
 
 
-def _process_pool(plan: Plan, n: int) -> AbstractContextManager[Any]:
-    """Spawned workers (forking after pyFAI has used threads deadlocks), one OpenMP thread each."""
+@contextmanager
+def _process_pool(plan: Plan, n: int) -> Iterator[Executor]:
+    """Spawned workers (forking after pyFAI has used threads deadlocks), one OpenMP thread each.
+
+    The plan goes through a queue: as an argument of the spawn it is written to a pipe that nobody reads any more when
+    the new process dies, and the run would hang.
+    """
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(n, mp_context=context, initializer=_start_worker, initargs=(plan,))
+    plans: Queue[Plan] = context.Queue()
+    for _ in range(n):
+        plans.put(plan)
+    try:
+        with ProcessPoolExecutor(n, mp_context=context, initializer=_start_worker, initargs=(plans,)) as pool:
+            yield pool
+    finally:
+        plans.close()
+        plans.cancel_join_thread()

@@ -1,0 +1,62 @@
+"""Where chunks run: cut without gaps, and a worker that dies is said in one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saxs_pipeline.config import Engine
+from saxs_pipeline.engine import bounds, workers
+from tests.conftest import variant
+
+
+@given(st.integers(0, 10_000), st.integers(1, 500))
+def test_chunks_cover_every_frame_once(n, size):
+    pieces = bounds(n, size)
+    assert [k for start, stop in pieces for k in range(start, stop)] == list(range(n))
+    assert all(stop - start <= size for start, stop in pieces)
+
+
+def test_workers_default_to_the_cores_of_this_process():
+    assert workers(Engine(workers=3)) == 3
+    assert workers(Engine()) == len(os.sched_getaffinity(0))
+
+
+def children(pid: int) -> list[int]:
+    """Worker processes of a run (spawned by multiprocessing), not the resource tracker."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            parent = int(status.read_text().split("PPid:")[1].split()[0])
+            line = (status.parent / "cmdline").read_bytes()
+        except (OSError, IndexError):
+            continue
+        if parent == pid and b"spawn_main" in line:
+            found.append(int(status.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to find the worker processes")
+def test_a_killed_worker_is_one_clear_line_and_leaves_nothing(beamtime):
+    path = variant(
+        beamtime, "killed", ("engine: {scheduler: threads, chunk: 32}", "engine: {scheduler: processes, chunk: 1}")
+    )
+    run = subprocess.Popen([sys.executable, "-m", "saxs_pipeline", "run", path], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (found := children(run.pid)) and time.monotonic() < deadline and run.poll() is None:
+        time.sleep(0.01)
+    assert found, run.communicate()[1]
+    os.kill(found[0], signal.SIGKILL)
+    message = run.communicate(timeout=120)[1]
+    assert run.returncode == 2, message
+    assert message.count("\n") == 1
+    assert message.startswith("engine: a worker process died")
+    assert not (beamtime / "killed").exists()
