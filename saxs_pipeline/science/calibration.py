@@ -20,12 +20,14 @@ def water_scale(
     cross_section: Uncertain,
     thickness_mm: Uncertain,
     window_nm: tuple[float, float],
+    transmissions_rel: tuple[float, float] = (0.0, 0.0),
 ) -> ScaleFactor:
     """Factor K from normalised intensity per mm to 1/mm, with K = (dΣ/dΩ)_water / ⟨(I_water - I_empty)/d⟩.
 
     water, empty: (I, σ) each (m,), normalised; counts (m,) pixels per bin, the weights of the mean (unbiased, unlike
     inverse variances estimated from the same counts); cross_section in 1/mm, e.g. 1.65e-3 (Dreiss et al. 2006,
     J. Appl. Cryst. 39, 32) or 1.632e-3 at 20 °C (Orthaber et al. 2000, J. Appl. Cryst. 33, 1218).
+    transmissions_rel: relative uncertainties of what water and empty cell were divided by, one factor for each curve.
     Raises BadInput if the window is empty, not flat, or water does not scatter more than the empty cell.
     """
     level, sigma = (water[0] - empty[0]) / thickness_mm.value, np.hypot(water[1], empty[1]) / thickness_mm.value
@@ -47,7 +49,9 @@ def water_scale(
             "choose another intensity.water.window or check the empty-cell measurement"
         )
     factor = cross_section.value / mean.value
-    relative = np.sqrt(mean.relative**2 + cross_section.relative**2 + thickness_mm.relative**2)
+    share = (weight / weight.sum() / thickness_mm.value / mean.value)[:, None]  # of each curve in the level
+    factors = (share * np.stack([water[0][inside], empty[0][inside]], axis=1)).sum(axis=0) * transmissions_rel
+    relative = np.sqrt(mean.relative**2 + cross_section.relative**2 + thickness_mm.relative**2 + (factors**2).sum())
     chi2 = float((((level - mean.value) / sigma) ** 2).sum() / (len(q) - 1))
     return ScaleFactor(Uncertain(factor, float(factor * relative)), "water", window_nm, slope.value / slope.error, chi2)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from saxs_pipeline.config import Intensity
 from saxs_pipeline.science import calibration, uncertainty
-from saxs_pipeline.types import Background, BadInput, Curves, Floats, ScaleFactor
+from saxs_pipeline.types import Background, BadInput, Curves, Floats, ScaleFactor, Uncertain
 
 
 def absolute(curves: Curves, scale: ScaleFactor | None, intensity: Intensity) -> Curves:
@@ -48,7 +48,12 @@ def water_scale(water: Curves, empty: Curves, monitors: tuple[Floats, Floats], i
         cross_section=settings.cross_section,
         thickness_mm=settings.thickness,
         window_nm=settings.window,
+        transmissions_rel=(_relative(settings.transmission), _relative(settings.empty.transmission)),
     )
+
+
+def _relative(quantity: Uncertain | None) -> float:
+    return 0.0 if quantity is None else quantity.relative
 
 
 def background(curves: Curves, weights: Floats, source: str, factor: float) -> Background:

@@ -39,6 +39,13 @@ def test_uncertainties_of_cross_section_and_thickness_add_in_quadrature():
     assert both.relative == pytest.approx(np.sqrt(statistical**2 + 0.01**2 + 0.005**2), rel=1e-9)
 
 
+def test_transmissions_scale_each_curve_as_a_whole():
+    """Water twice the empty cell: 1 % of water's transmission is 2 % of the difference, 1 % of the cell's is 1 %."""
+    flat = (np.full_like(Q, 2.0), np.full_like(Q, 1e-9)), (np.full_like(Q, 1.0), np.full_like(Q, 1e-9)), np.ones_like(Q)
+    for transmissions, expected in (((0.01, 0.0), 0.02), ((0.0, 0.01), 0.01), ((0.01, 0.01), np.hypot(0.02, 0.01))):
+        assert scale(flat, transmissions_rel=transmissions).factor.relative == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_window_that_is_not_flat_is_refused():
     rng = np.random.default_rng(6)
     with pytest.raises(BadInput, match="not flat"):
