@@ -325,6 +325,8 @@ class RunConfig(Section):
             raise misplaced("intensity", "integrated curves take `thickness` and `scale` only; water needs frames")
         if self.background is not None and self.background.curve is not None and self.data.curves is None:
             raise misplaced("background", "`curve` goes with data.curves; for frames give `file`, `time` or `frames`")
+        if self.background is not None and self.background.file is not None and self.data.frames is None:
+            raise misplaced("background", "`file` goes with data.frames; for curves give `curve`, `time` or `frames`")
         self._check_model_window()
         return self
 

@@ -130,7 +130,7 @@ def specify(run: RunFile, info: SourceInfo, dark: tuple[Floats, Floats] | None =
         "solid_angle": corrections.solid_angle,
         "gain": corrections.gain,
         "read_noise": corrections.read_noise,
-        "pedestal": corrections.pedestal if corrections.pedestal is not None else info.pedestal or 0.0,
+        "pedestal": pedestal(run, info),
         "dummy": dummy[0],
         "dummy_delta": dummy[1],
         "saturation": corrections.saturation or info.saturation,
@@ -143,6 +143,12 @@ def specify(run: RunFile, info: SourceInfo, dark: tuple[Floats, Floats] | None =
     }
     _check_range(run, integrator, mask)
     return IntegrationSpec(key=_key(values, arrays), **values, **arrays)
+
+
+def pedestal(run: RunFile, info: SourceInfo) -> float:
+    """Constant offset of the detector in ADU: as configured, else as the header says, else 0."""
+    given = run.config.corrections.pedestal if run.config.corrections is not None else None
+    return given if given is not None else info.pedestal or 0.0
 
 
 def _image(run: RunFile, key: str, path: Path | None, info: SourceInfo) -> Floats | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -116,8 +117,8 @@ def _average_dark(run: RunFile, files: FrameFiles, series: FrameSeries) -> tuple
             "corrections.dark", f"dark frames have {darks.info.shape} pixels, the frames {series.info.shape}"
         )
     total, n = np.zeros(series.info.shape), 0
-    for start in range(0, len(darks), REFERENCE_CHUNK):
-        chunk = darks.read(start, min(start + REFERENCE_CHUNK, len(darks)))
+    for piece in _pieces(range(len(darks))):
+        chunk = darks.read(*piece)
         good = [k for k, problem in enumerate(chunk.problems) if not problem and chunk.images[k].any()]
         total += chunk.images[good].sum(axis=0, dtype=np.float64)
         n += len(good)
@@ -127,25 +128,26 @@ def _average_dark(run: RunFile, files: FrameFiles, series: FrameSeries) -> tuple
         raise run.error("corrections.dark", "the dark frames hold values that are not finite")
     settings = run.config.corrections
     assert settings is not None
-    pedestal = settings.pedestal if settings.pedestal is not None else series.info.pedestal or 0.0
-    return corrections.average_dark(total, n, pedestal, settings.gain, settings.read_noise)
-
-
-def _integrate_all(series: FrameSeries, spec: IntegrationSpec, frames: Sequence[int] | None = None) -> Curves:
-    """Curves of a whole reference series, or of its frames first … last of `frames`."""
-    first, end = (0, len(series)) if frames is None else (min(frames), max(frames) + 1)
-    parts = [
-        integrate(series.read(start, min(start + REFERENCE_CHUNK, end)), spec)
-        for start in range(first, end, REFERENCE_CHUNK)
-    ]
-    return Curves.concatenate(parts)
+    return corrections.average_dark(total, n, geometry.pedestal(run, series.info), settings.gain, settings.read_noise)
 
 
 def _reference_curves(run: RunFile, files: FrameFiles, key: str, plan_spec: IntegrationSpec) -> tuple[Curves, Floats]:
     series = open_reference(run, files, key)
     if series.info.shape != plan_spec.mask.shape:
         raise run.error(f"{key}.frames", f"has {series.info.shape} pixels, the frames have {plan_spec.mask.shape}")
-    return _integrate_all(series, plan_spec), series.monitor
+    parts = [integrate(series.read(*piece), plan_spec) for piece in _pieces(range(len(series)))]
+    return Curves.concatenate(parts), series.monitor
+
+
+def _pieces(frames: Sequence[int]) -> list[tuple[int, int]]:
+    """(start, stop) of runs of consecutive frames, none longer than a chunk of references; frames are sorted."""
+    pieces: list[tuple[int, int]] = []
+    for frame in frames:
+        if pieces and pieces[-1][1] == frame and frame - pieces[-1][0] < REFERENCE_CHUNK:
+            pieces[-1] = (pieces[-1][0], frame + 1)
+        else:
+            pieces.append((frame, frame + 1))
+    return pieces
 
 
 def _water_scale(run: RunFile, spec: IntegrationSpec, series: FrameSeries) -> ScaleFactor:
@@ -164,37 +166,40 @@ def _with_background(run: RunFile, plan: Plan) -> Plan:
     choice = run.config.background
     if choice is None:
         return plan
+    frames: list[int] = []
     if choice.file is not None:
-        assert plan.spec is not None
-        curves, weights = _reference_curves(run, choice.file, "background.file", plan.spec)
-        chosen: frozenset[int] = frozenset()
-        source = f"{len(choice.file.frames)} file(s), {choice.file.frames[0].name} …"
-        curves = reduce.absolute(curves, plan.scale, run.config.intensity)
+        curves, weights, source = _background_file(run, plan, choice.file)
     elif choice.curve is not None:
-        settings = run.config.data.curves
-        assert settings is not None
-        curves = open_curves((choice.curve,), q_unit=settings.q_unit, intensity_unit=settings.intensity_unit)
-        assert plan.curves is not None
-        if not np.array_equal(curves.q_nm, plan.curves.q_nm):
-            raise run.error("background.curve", f"{choice.curve.name} has another q grid than the curves")
-        curves, weights, chosen = reduce.absolute(curves, plan.scale, run.config.intensity), np.ones(1), frozenset()
-        source = choice.curve.name
+        curves, weights, source = _background_curve(run, plan, choice.curve)
     else:
         frames = _background_frames(run, plan)
-        curves = plan.curves_of(min(frames), max(frames) + 1)
-        curves = replace(
-            curves,
-            problems=tuple(
-                p if i in frames else "not_chosen" for i, p in zip(curves.index.tolist(), curves.problems, strict=True)
-            ),
-        )
-        weights = np.ones(len(curves.index)) if plan.series is None else plan.series.monitor[curves.index]
-        chosen, source = frozenset(frames), f"{len(frames)} frames of the scan, {min(frames)} to {max(frames)}"
+        curves = Curves.concatenate([plan.curves_of(*piece) for piece in _pieces(frames)])
+        weights = np.ones(len(frames)) if plan.series is None else plan.series.monitor[frames]
+        source = f"{len(frames)} frames of the scan, {frames[0]} to {frames[-1]}"
     try:
         background = reduce.background(curves, weights, source, choice.factor)
     except BadInput as error:
         raise run.error("background", str(error)) from None
-    return replace(plan, background=background, background_frames=chosen)
+    return replace(plan, background=background, background_frames=frozenset(frames))
+
+
+def _background_file(run: RunFile, plan: Plan, files: FrameFiles) -> tuple[Curves, Floats, str]:
+    assert plan.spec is not None
+    curves, weights = _reference_curves(run, files, "background.file", plan.spec)
+    names = files.frames[0].name + (f" and {len(files.frames) - 1} more" if len(files.frames) > 1 else "")
+    return reduce.absolute(curves, plan.scale, run.config.intensity), weights, f"{len(weights)} frames of {names}"
+
+
+def _background_curve(run: RunFile, plan: Plan, path: Path) -> tuple[Curves, Floats, str]:
+    settings = run.config.data.curves
+    assert settings is not None and plan.curves is not None
+    try:
+        curves = open_curves((path,), q_unit=settings.q_unit, intensity_unit=settings.intensity_unit)
+    except BadInput as error:
+        raise run.error("background.curve", str(error)) from None
+    if not np.array_equal(curves.q_nm, plan.curves.q_nm):
+        raise run.error("background.curve", f"{path.name} has another q grid than the curves; integrate both alike")
+    return reduce.absolute(curves, plan.scale, run.config.intensity), np.ones(len(curves.index)), path.name
 
 
 def _background_frames(run: RunFile, plan: Plan) -> list[int]:
