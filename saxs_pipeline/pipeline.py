@@ -62,7 +62,7 @@ def finish(plan: Plan, run: RunFile, chunks: Sequence[ChunkResult]) -> RunResult
 
 
 def _join_fits(tables: Sequence[FitTable]) -> FitTable:
-    arrays = ("index", "values", "covariance", "held_covariance", "chi2_red", "n_points", "converged")
+    arrays = ("index", "values", "covariance", "chi2_red", "n_points", "converged")
     joined = {name: np.concatenate([getattr(table, name) for table in tables]) for name in arrays}
     return FitTable(**joined, flags=tuple(flag for table in tables for flag in table.flags))
 

@@ -224,15 +224,14 @@ FIT_COLUMNS = ("c_nc_umol_L", "r_nm", "sigma2_nm2", "background_1_mm")
 class FitTable:
     """Result of one weighted fit per frame.
 
-    values (n, 4) in the order of FIT_COLUMNS; covariance (n, 4, 4) from statistical and shared uncertainties;
-    held_covariance (n, 4, 4) from the uncertainty of a size taken over from another frame, zero where it was fitted;
+    values (n, 4) in the order of FIT_COLUMNS; covariance (n, 4, 4) from statistical and shared uncertainties, the
+    latter including that of a size taken over from another frame;
     chi2_red (n,); n_points (n,); converged (n,); flags (n,) words joined by "|", "" if none.
     """
 
     index: Ints
     values: Floats
     covariance: Floats
-    held_covariance: Floats
     chi2_red: Floats
     n_points: Ints
     converged: Bools

@@ -162,7 +162,6 @@ def _write_fits(entry: h5py.Group, fits: FitTable) -> None:
     _texts(group, "parameter_names", FIT_COLUMNS)
     _array(group, "parameters", fits.values)
     _array(group, "covariance", fits.covariance)
-    _array(group, "covariance_held_size", fits.held_covariance)
     _array(group, "chi2_reduced", fits.chi2_red)
     _array(group, "points", fits.n_points)
     _array(group, "converged", fits.converged)
@@ -310,7 +309,6 @@ def _read_fits(group: h5py.Group) -> FitTable:
         index=group["frame"][()],
         values=group["parameters"][()],
         covariance=group["covariance"][()],
-        held_covariance=group["covariance_held_size"][()],
         chi2_red=group["chi2_reduced"][()],
         n_points=group["points"][()],
         converged=group["converged"][()],

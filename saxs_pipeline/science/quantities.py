@@ -55,7 +55,6 @@ def yield_fraction(c_nc_umol_L: ArrayLike, cations: ArrayLike, cation_mmol_L: fl
 def derive(
     values: Floats,
     covariance: Floats,
-    systematic: Floats | None = None,
     *,
     lattice_nm: Uncertain | float,
     cations_per_cell: float,
@@ -67,8 +66,7 @@ def derive(
     values (n, 4) and covariance (n, 4, 4) in the order of types.FIT_COLUMNS; a row of NaN gives NaN everywhere.
     Statistical errors come from the full covariance of (c, R₀, s), which are strongly correlated. Systematic ones:
     scale_rel · |value| for c and b, which share the absolute scale; for the yield also the relative uncertainties of
-    the cation concentration and of a³; all in quadrature with `systematic` (n, 4, 4), a covariance of the parameters
-    that is common to frames (of a size they do not measure themselves).
+    the cation concentration and of a³, in quadrature.
     """
     lattice = lattice_nm if isinstance(lattice_nm, Uncertain) else Uncertain(float(lattice_nm))
     c, radius, _, background = values.T
@@ -76,23 +74,13 @@ def derive(
     crystals, gradient = _yield(values, lattice.value, cations_per_cell, cation_mmol_L.value)
     yield_rel = math.hypot(scale_rel, cation_mmol_L.relative, 3 * lattice.relative)
     sigma, is_limit, covariance_rsc = _width(values, covariance)
-    shared = np.zeros_like(covariance) if systematic is None else systematic
-    shared = np.where(np.isnan(radius)[:, None, None], np.nan, shared)  # no value, no error
-    c_shared, radius_shared, variance_shared, background_shared = _errors(shared).T
-    with np.errstate(divide="ignore", invalid="ignore"):  # σ_r = 0 has no finite error
-        sigma_shared = variance_shared / (2 * sigma[0])
+    none = np.where(np.isnan(radius), np.nan, 0.0)
     return Derived(
-        radius_nm=Estimate(radius, radius_error, radius_shared),
-        sigma_nm=Estimate(sigma[0], sigma[1], sigma_shared),
-        c_nc_umol_L=Estimate(c, c_error, np.hypot(scale_rel * np.abs(c), c_shared)),
-        yield_=Estimate(
-            crystals,
-            _propagated(gradient, covariance),
-            np.hypot(yield_rel * np.abs(crystals), _propagated(gradient, shared)),
-        ),
-        background_1_mm=Estimate(
-            background, background_error, np.hypot(scale_rel * np.abs(background), background_shared)
-        ),
+        radius_nm=Estimate(radius, radius_error, none),
+        sigma_nm=Estimate(sigma[0], sigma[1], none),
+        c_nc_umol_L=Estimate(c, c_error, scale_rel * np.abs(c)),
+        yield_=Estimate(crystals, _propagated(gradient, covariance), yield_rel * np.abs(crystals)),
+        background_1_mm=Estimate(background, background_error, scale_rel * np.abs(background)),
         covariance=covariance_rsc,
         sigma_is_limit=is_limit,
     )

@@ -43,7 +43,6 @@ def fit(curves: Curves, model: Model, factor: float) -> tuple[FitTable, Floats]:
         index=curves.index,
         values=result.values,
         covariance=result.covariance,
-        held_covariance=np.zeros_like(result.covariance),
         chi2_red=result.chi2_red,
         n_points=result.n_points,
         converged=result.converged,
@@ -88,7 +87,7 @@ def refit_weak(
     again = ~strong & curves.usable
     if not again.any():
         return fits, model_curves
-    values, covariance, held = fits.values.copy(), fits.covariance.copy(), fits.held_covariance.copy()
+    values, covariance = fits.values.copy(), fits.covariance.copy()
     chi2, curves_fitted = fits.chi2_red.copy(), model_curves.copy()
     values[again] = covariance[again] = np.nan
     curves_fitted[again] = np.nan
@@ -97,17 +96,17 @@ def refit_weak(
         first = int(np.flatnonzero(strong)[0])
         size, spread = fits.values[first, SIZE], fits.covariance[first][np.ix_(SIZE, SIZE)]
         result = _at_size(curves, again, model, factor, size)
-        values[again], covariance[again], chi2[again] = result.values, result.covariance, result.chi2_red
-        held[again] = _held_covariance(lambda at: _at_size(curves, again, model, factor, at).values, size, spread)
+        held = _held_covariance(lambda at: _at_size(curves, again, model, factor, at).values, size, spread)
+        values[again], covariance[again], chi2[again] = result.values, result.covariance + held, result.chi2_red
         curves_fitted[again] = _spread(result.model, _window(curves, model))
         ratio[again] = result.values[:, C] / np.sqrt(result.covariance[:, C, C])
     failed = np.where(negative, "negative_variance", np.where(fits.converged, "weak", "not_converged"))
-    words = np.where(again, np.where(ratio > SHOULD_FIT, failed, "weak"), "")
+    clear = ratio > SHOULD_FIT if strong.any() else ~fits.converged  # without a good frame only the fit itself tells
+    words = np.where(again, np.where(clear, failed, "weak"), "")
     table = replace(
         fits,
         values=values,
         covariance=covariance,
-        held_covariance=held,
         chi2_red=chi2,
         flags=tuple(map(str, words)),
     )

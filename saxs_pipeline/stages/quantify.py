@@ -46,7 +46,6 @@ def quantify(fits: FitTable, curves: Curves, sample: Sample | None, energy_keV: 
     derived = quantities.derive(
         fits.values,
         fits.covariance,
-        fits.held_covariance,
         lattice_nm=(sample and sample.lattice_parameter) or UNKNOWN,
         cations_per_cell=(sample and sample.cations_per_cell) or np.nan,
         cation_mmol_L=(sample and sample.cation_concentration) or UNKNOWN,

@@ -138,7 +138,6 @@ def make_result(n, m=200, seed=3):
         curves.index,
         values,
         np.full((n, 4, 4), 1e-4) * np.eye(4),
-        np.full((n, 4, 4), 1e-6) * np.eye(4),
         quantities.chi2_red,
         np.full(n, m - 1),
         np.isfinite(quantities.chi2_red),
@@ -180,7 +179,7 @@ def only(result, keep):
         notes=tuple(c.notes[i] for i in keep),
     )
     fits = FitTable(
-        t.index[keep], t.values[keep], t.covariance[keep], t.held_covariance[keep],
+        t.index[keep], t.values[keep], t.covariance[keep],
         t.chi2_red[keep], t.n_points[keep], t.converged[keep],
         tuple(t.flags[i] for i in keep),
     )  # fmt: skip
