@@ -18,6 +18,7 @@ from saxs_pipeline.fields import (
     FrameSelection,
     InverseNm,
     Metres,
+    Number,
     OneFile,
     QRange,
     Quantity,
@@ -51,13 +52,15 @@ class TimingLaw(Section):
 
     exposure: Seconds
     wait: Annotated[float, Quantity("s", "not negative")] = 0.0
-    growth: Annotated[float, Field(gt=0)] = 1.0
+    growth: Annotated[Number, Field(gt=0)] = 1.0
 
 
 class Time(Section):
     """Where the frames' times come from, and when the injection was."""
 
-    source: Literal["auto", "scalers", "file", "law"] = "auto"
+    source: Literal["auto", "scalers", "file", "law"] = Field(
+        "auto", description="auto: the law if one is given, else the scalers, else the frames' own files"
+    )
     law: TimingLaw | None = None
     zero: Time_s = Field(0.0, description="the injection, on the clock of the frames")
 
@@ -99,6 +102,7 @@ class FrameFiles(Section):
     frames: Files
     scalers: Files | None = None
     transmission: Ratio | None = Field(None, description="of this measurement; with monitor I0 only")
+    exposure: Seconds | None = Field(None, description="of each frame; with monitor exposure, where no file says it")
 
 
 def _frames_alone(value: Any) -> Any:
@@ -118,7 +122,7 @@ class Geometry(Section):
     header: bool = False
     detector: str | None = Field(None, description="pyFAI's name of the detector, for its mask and pixel size")
     distance: Metres | None = None
-    center: tuple[float, float] | None = Field(None, description="beam centre in px, fast axis first")
+    center: tuple[Number, Number] | None = Field(None, description="beam centre in px, fast axis first")
     pixel_size: Metres | None = None
     energy: Annotated[float, Quantity("keV")] | None = None
     rotation: tuple[Radians, Radians, Radians] | None = None
@@ -141,19 +145,19 @@ class Geometry(Section):
 class Corrections(Section):
     """What is done to the pixels. gain, read_noise and polarization carry meaning: they have no default."""
 
-    gain: Annotated[float, Field(gt=0, description="ADU per photon; 1 for a photon counter")]
-    read_noise: Annotated[float, Field(ge=0, description="ADU, standard deviation per pixel; 0 for a photon counter")]
-    polarization: Annotated[float, Field(ge=-1, le=1)] | None = Field(description="factor as in pyFAI; null: off")
+    gain: Annotated[Number, Field(gt=0, description="ADU per photon; 1 for a photon counter")]
+    read_noise: Annotated[Number, Field(ge=0, description="ADU, standard deviation per pixel; 0 for a photon counter")]
+    polarization: Annotated[Number, Field(ge=-1, le=1)] | None = Field(description="factor as in pyFAI; null: off")
     solid_angle: bool = True
-    pedestal: float | None = Field(
+    pedestal: Number | None = Field(
         None, description="ADU, constant offset in frames and darks alike; default: what the header says, else 0"
     )
     dark: Reference | None = None
     flat: OneFile | None = None
     mask: OneFile | None = Field(None, description="image, non-zero = masked")
     dummy: float | None = Field(None, description="value of pixels that were not measured; overrides the header's")
-    dummy_delta: Annotated[float, Field(ge=0)] = 0.0
-    saturation: Annotated[float, Field(gt=0)] | None = Field(None, description="ADU; such pixels are not used")
+    dummy_delta: Annotated[Number, Field(ge=0)] = 0.0
+    saturation: Annotated[Number, Field(gt=0)] | None = Field(None, description="ADU; such pixels are not used")
 
 
 class Integration(Section):
@@ -223,7 +227,7 @@ class BackgroundChoice(Section):
     frames: FrameSelection | None = None
     file: Reference | None = None
     curve: OneFile | None = Field(None, description="three-column text in the unit of the curves, with data.curves")
-    factor: Annotated[float, Field(gt=0)] = 1.0
+    factor: Annotated[Number, Field(gt=0)] = 1.0
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:
@@ -288,7 +292,9 @@ class Engine(Section):
 
     scheduler: Literal["synchronous", "threads", "processes"] = "threads"
     workers: Annotated[int, Field(ge=1, le=1024)] | None = Field(None, description="default: number of cores")
-    chunk: Annotated[int, Field(ge=1, le=100_000)] = Field(32, description="frames per task")
+    chunk: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        None, description="frames per task; default: 1 to 32, as many as fit into 16 MiB"
+    )
 
 
 class Output(Section):
@@ -301,7 +307,7 @@ class Output(Section):
 class RunConfig(Section):
     """A whole run file."""
 
-    title: Annotated[str, Field(min_length=1, max_length=500)]
+    title: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
     data: Data
     geometry: Geometry | None = None
     corrections: Corrections | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor
 from contextlib import ExitStack, contextmanager
@@ -11,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 from saxs_pipeline.config import Engine
 from saxs_pipeline.pipeline import ChunkResult, process
 from saxs_pipeline.plan import Plan
-from saxs_pipeline.types import BadInput
+from saxs_pipeline.types import BadInput, SourceInfo
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
+
+MOST_FRAMES = 32
+CHUNK_BYTES = 2**24
 
 
 def bounds(n: int, size: int) -> list[tuple[int, int]]:
@@ -24,7 +28,18 @@ def bounds(n: int, size: int) -> list[tuple[int, int]]:
 
 def workers(engine: Engine) -> int:
     """Number of workers: configured, else the cores this process may use."""
-    return engine.workers or len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return engine.workers or cores or 1
+
+
+def chunk_size(engine: Engine, info: SourceInfo | None) -> int:
+    """Frames per task: configured, else 1 to 32, as many as fit into CHUNK_BYTES (curves are small: 32)."""
+    if engine.chunk is not None:
+        return engine.chunk
+    if info is None:
+        return MOST_FRAMES
+    frame = info.shape[0] * info.shape[1] * info.dtype.itemsize
+    return max(1, min(MOST_FRAMES, CHUNK_BYTES // frame))
 
 
 def run_chunks(plan: Plan, engine: Engine, on_frames: Callable[[int], None]) -> list[ChunkResult]:
@@ -35,7 +50,7 @@ def run_chunks(plan: Plan, engine: Engine, on_frames: Callable[[int], None]) -> 
     import dask
     from dask.callbacks import Callback
 
-    pieces = bounds(len(plan), engine.chunk)
+    pieces = bounds(len(plan), chunk_size(engine, plan.series.info if plan.series is not None else None))
     done = {f"chunk-{start}": stop - start for start, stop in pieces}
 
     def posttask(key: Any, result: Any, dsk: Any, state: Any, worker: Any) -> None:
@@ -45,7 +60,7 @@ def run_chunks(plan: Plan, engine: Engine, on_frames: Callable[[int], None]) -> 
         stack.enter_context(Callback(posttask=posttask))
         if engine.scheduler == "processes":
             pool = stack.enter_context(_process_pool(plan, workers(engine)))
-            call, settings = _process_in_worker, {"scheduler": "processes", "pool": pool}
+            call, settings = _process_in_worker, {"scheduler": "processes", "pool": pool, "chunksize": 1}
         else:
             call = lambda start, stop: process(plan, start, stop)  # noqa: E731
             settings = {"scheduler": engine.scheduler, "num_workers": workers(engine)}
@@ -66,6 +81,7 @@ _worker_plan: Plan | None = None
 def _start_worker(plans: Queue[Plan]) -> None:
     """Give a new worker process the plan, once; chunks then travel as two numbers."""
     global _worker_plan  # noqa: PLW0603
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's business; it ends its workers
     _worker_plan = plans.get()
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PlainValidator,
@@ -54,6 +55,7 @@ class Quantity:
         return {"type": "string" if self.unit else ["number", "string"], "description": f"a quantity, {form}"}
 
 
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Seconds = Annotated[float, Quantity("s")]
 Metres = Annotated[float, Quantity("m")]
 Radians = Annotated[float, Quantity("rad", "any")]
@@ -73,7 +75,10 @@ def natural_key(name: str | Path) -> list[tuple[int, int, str]]:
 def _expand(pattern: str, base: Path, must_exist: bool) -> list[Path]:
     if "\0" in pattern or not pattern.strip():
         raise ValueError(f"{pattern!r} is not a path")
-    path = base / Path(pattern).expanduser()
+    try:
+        path = base / Path(pattern).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{pattern}: there is no such user's home folder") from None
     if path.is_file():
         return [path]
     if path.is_dir():
@@ -82,8 +87,8 @@ def _expand(pattern: str, base: Path, must_exist: bool) -> list[Path]:
         if must_exist:
             raise ValueError(f"file {pattern} not found (looked in {path.parent}); correct the path")
         return [path]
-    anchor = Path(path.anchor)
-    found = sorted((p for p in anchor.glob(str(path.relative_to(anchor))) if p.is_file()), key=natural_key)
+    start = base if path.is_relative_to(base) else Path(path.anchor)  # the run file's own folder is no pattern
+    found = sorted((p for p in start.glob(str(path.relative_to(start))) if p.is_file()), key=natural_key)
     if not found and must_exist:
         raise ValueError(f"no file matches {pattern} (looked from {base}); correct the pattern or the folder")
     return found

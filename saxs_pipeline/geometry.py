@@ -68,8 +68,9 @@ def _explicit(run: RunFile, geometry: Geometry, info: SourceInfo) -> Any:
     if geometry.center is not None:
         poni1, poni2 = geometry.center[1] * detector.pixel1, geometry.center[0] * detector.pixel2
     else:
-        assert header is not None
-        poni1, poni2 = header.poni1_m, header.poni2_m
+        assert header is not None  # the header's centre is in pixels, whatever their size is said to be here
+        poni1 = header.poni1_m / header.pixel1_m * detector.pixel1
+        poni2 = header.poni2_m / header.pixel2_m * detector.pixel2
     wavelength = HC_KEV_M / geometry.energy if geometry.energy else header.wavelength_m if header else None
     if wavelength is None:
         raise run.error("geometry.energy", "the header has no wavelength; give geometry.energy, e.g. 18 keV")
@@ -79,29 +80,50 @@ def _explicit(run: RunFile, geometry: Geometry, info: SourceInfo) -> Any:
 
 
 def _detector(run: RunFile, geometry: Geometry, header: HeaderGeometry | None, info: SourceInfo) -> Any:
-    """A named detector where its shape is the frames' (or an integer binning of it), else plain square pixels."""
-    from pyFAI.detectors import Detector, detector_factory
+    """The named detector, or its integer binning, or plain square pixels; always with explicit pixel sizes."""
+    from pyFAI.detectors import Detector
 
     size = (geometry.pixel_size, geometry.pixel_size) if geometry.pixel_size else None
     if geometry.detector is not None:
-        try:
-            named = detector_factory(geometry.detector)
-        except Exception:  # pyFAI raises RuntimeError for an unknown name, others for odd ones
-            raise run.error("geometry.detector", f"pyFAI knows no detector {geometry.detector!r}") from None
-        native = tuple(named.MAX_SHAPE or info.shape)
-        if native == info.shape and size is None:
+        named, ratio = _named_detector(run, geometry.detector, info)
+        if ratio == 1 and size is None:
             return named
-        ratio = native[0] / info.shape[0]
-        if ratio != int(ratio) or native[1] != ratio * info.shape[1]:
-            raise run.error("geometry.detector", f"{geometry.detector} has {native} pixels, the frames {info.shape}")
         # not the binning setter: it is wrong for unofficial factors and drops the mask (formats.md §1.6)
-        factory = detector_factory(geometry.detector)
-        size = size or (float(factory.pixel1) * ratio, float(factory.pixel2) * ratio)
+        size = size or (float(named.pixel1) * ratio, float(named.pixel2) * ratio)
     if size is None:
         if header is None:
             raise run.error("geometry.pixel_size", "is missing; give it, e.g. 354.1667 um")
         size = (header.pixel1_m, header.pixel2_m)
     return Detector(pixel1=size[0], pixel2=size[1], max_shape=info.shape)
+
+
+def _named_detector(run: RunFile, name: str, info: SourceInfo) -> tuple[Any, int]:
+    """pyFAI's detector of this name, and by how much the frames are binned."""
+    from pyFAI.detectors import detector_factory
+
+    try:
+        named = detector_factory(name)
+    except Exception:  # pyFAI raises RuntimeError for an unknown name, others for odd ones
+        raise run.error("geometry.detector", f"pyFAI knows no detector {name!r}") from None
+    native = tuple(named.MAX_SHAPE or info.shape)
+    ratio = native[0] // info.shape[0]
+    if native != (info.shape[0] * ratio, info.shape[1] * ratio):
+        raise run.error("geometry.detector", f"{name} has {native} pixels, the frames have {info.shape}")
+    return named, ratio
+
+
+def _detector_mask(run: RunFile, integrator: Any, info: SourceInfo) -> Bools:
+    """The detector's own mask; a binned pixel is masked where any of its pixels is."""
+    name = run.config.geometry.detector if run.config.geometry is not None else None
+    mask, ratio = integrator.detector.mask, 1
+    if name is not None:
+        named, ratio = _named_detector(run, name, info)
+        mask = named.mask
+    if mask is None:
+        return np.zeros(info.shape, dtype=np.bool_)
+    blocks = (np.asarray(mask) != 0).reshape(info.shape[0], ratio, info.shape[1], ratio)
+    masked: Bools = blocks.any(axis=(1, 3))
+    return masked
 
 
 def specify(run: RunFile, info: SourceInfo, dark: tuple[Floats, Floats] | None = None) -> IntegrationSpec:
@@ -167,8 +189,7 @@ def _mask(run: RunFile, integrator: Any, flat: Floats | None, info: SourceInfo) 
     """The user's mask, the detector's own, and pixels whose flat is no positive number."""
     given = _image(run, "corrections.mask", run.config.corrections.mask if run.config.corrections else None, info)
     mask: Bools = np.zeros(info.shape, dtype=np.bool_) if given is None else ~(given == 0)
-    if integrator.detector.mask is not None:
-        mask |= np.asarray(integrator.detector.mask) != 0
+    mask |= _detector_mask(run, integrator, info)
     if flat is not None:
         mask |= ~(np.isfinite(flat) & (flat > 0))
     if mask.all():

@@ -15,10 +15,11 @@ from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.science import corrections
 from saxs_pipeline.series import FrameSeries, law_times, open_dark, open_reference, open_sample
 from saxs_pipeline.stages import quantify, reduce
-from saxs_pipeline.stages.integrate import IntegrationSpec, integrate
+from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, integrate
 from saxs_pipeline.types import Background, BadInput, Curves, Floats, ScaleFactor
 
 REFERENCE_CHUNK = 16
+FEWEST_BINS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,19 @@ def prepare(run: RunFile) -> Plan:
     return _prepare_curves(run) if run.config.data.curves is not None else _prepare_frames(run)
 
 
+def amplitude_factor(run: RunFile, q_nm: Floats, energy_keV: float | None) -> float:
+    """What the fit multiplies c with; raises BadInput for an unusable contrast or a window with too few bins."""
+    model = run.config.model
+    if model is not None:
+        inside = int(((q_nm >= model.q_min) & (q_nm <= model.q_max)).sum())
+        if inside < FEWEST_BINS:
+            raise run.error("model.q_min", f"the fit's q range holds {inside} bins of the data; it needs {FEWEST_BINS}")
+    try:
+        return quantify.amplitude_factor(run.config.sample, energy_keV)
+    except BadInput as error:
+        raise run.error("sample", str(error)) from None
+
+
 def _prepare_frames(run: RunFile) -> Plan:
     config = run.config
     series = open_sample(run)
@@ -74,7 +88,7 @@ def _prepare_frames(run: RunFile) -> Plan:
     spec = geometry.specify(run, series.info, dark)
     energy = geometry.energy_keV(spec.geometry)
     plan = Plan(
-        config, series, None, spec, energy, quantify.amplitude_factor(config.sample, energy), warnings=warnings(run)
+        config, series, None, spec, energy, amplitude_factor(run, bin_centers(spec), energy), warnings=warnings(run)
     )
     plan = replace(plan, warnings=(*plan.warnings, *series.warnings))
     if config.intensity.water is not None:
@@ -105,8 +119,9 @@ def _prepare_curves(run: RunFile) -> Plan:
     config = run.config
     energy = config.geometry.energy if config.geometry is not None else None
     scale = None if config.intensity.scale is None else ScaleFactor(config.intensity.scale, "given")
-    factor = quantify.amplitude_factor(config.sample, energy)
-    plan = Plan(config, None, open_curve_stack(run), None, energy, factor, scale=scale, warnings=warnings(run))
+    curves = open_curve_stack(run)
+    factor = amplitude_factor(run, curves.q_nm, energy)
+    plan = Plan(config, None, curves, None, energy, factor, scale=scale, warnings=warnings(run))
     return _with_background(run, plan)
 
 
@@ -176,8 +191,9 @@ def _with_background(run: RunFile, plan: Plan) -> Plan:
         curves = Curves.concatenate([plan.curves_of(*piece) for piece in _pieces(frames)])
         weights = np.ones(len(frames)) if plan.series is None else plan.series.monitor[frames]
         source = f"{len(frames)} frames of the scan, {frames[0]} to {frames[-1]}"
+    transmission = choice.file.transmission if choice.file is not None else None
     try:
-        background = reduce.background(curves, weights, source, choice.factor)
+        background = reduce.background(curves, weights, source, choice.factor, transmission)
     except BadInput as error:
         raise run.error("background", str(error)) from None
     return replace(plan, background=background, background_frames=frozenset(frames))
@@ -233,9 +249,13 @@ def warnings(run: RunFile) -> tuple[str, ...]:
         "intensity.water.thickness": intensity.water.thickness if intensity.water else None,
         "intensity.water.cross_section": intensity.water.cross_section if intensity.water else None,
         "intensity.scale": intensity.scale,
+        "intensity.transmission": intensity.transmission,
         "sample.contrast": sample.contrast if sample else None,
+        "sample.lattice_parameter": sample.lattice_parameter if sample else None,
         "sample.cation_concentration": sample.cation_concentration if sample else None,
     }
+    if sample is not None and sample.particle is not None:
+        found.append("the contrast from compositions has no uncertainty; the systematic uncertainties leave it out")
     for key, value in stated.items():
         if value is not None and value.error == 0:
             found.append(f"{key} has no stated uncertainty; the systematic uncertainties leave it out")

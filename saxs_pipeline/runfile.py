@@ -17,6 +17,8 @@ from saxs_pipeline.types import BadInput
 Position = tuple[int, int]
 Location = tuple[str | int, ...]
 
+MOST_NODES = 100_000
+
 
 @dataclass(frozen=True)
 class RunFile:
@@ -80,7 +82,10 @@ def _parse(path: Path, text: str) -> tuple[Any, dict[Location, Position]]:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
+        YAML(typ="safe", pure=True).load(text)  # refuses tags, which the loader with positions lets pass
         tree = YAML(typ="rt").load(text)
+    except RecursionError:
+        raise BadInput(f"{path}:1:1: nested too deeply; a run file has three levels") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -91,13 +96,18 @@ def _parse(path: Path, text: str) -> tuple[Any, dict[Location, Position]]:
     if not isinstance(tree, dict):
         raise BadInput(f"{path}:1:1: a run file holds sections such as `title:` and `data:`; this one holds none")
     positions: dict[Location, Position] = {(): (1, 1)}
-    return _plain(tree, (), positions), positions
+    data = _plain(tree, (), positions)
+    if len(positions) > MOST_NODES:
+        raise BadInput(f"{path}:1:1: holds more than {MOST_NODES} values; a run file is short")
+    return data, positions
 
 
 def _plain(node: Any, location: Location, positions: dict[Location, Position]) -> Any:
     """ruamel's annotated tree → plain Python; where each key stands goes into `positions`."""
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+    if len(positions) > MOST_NODES:  # aliases of aliases grow without end
+        return None
     if isinstance(node, CommentedMap):
         for key in node:
             line, column = node.lc.key(key) if key in node.lc.data else (node.lc.line, node.lc.col)

@@ -20,7 +20,8 @@ from saxs_pipeline.types import BadInput, Floats, FrameChunk, FrameSource, Frame
 class FrameSeries:
     """Frames with their times and divisors; picklable, every worker opens the files itself.
 
-    start_s (relative to the injection), exposure_s, monitor (n,); problems (n,) "" or why a frame cannot be used.
+    start_s (relative to the injection), exposure_s, monitor (n,); problems (n,) "" or why a frame cannot be used;
+    identity: size and modification time of each file, so that a thread does not go on with an older one.
     """
 
     paths: tuple[Path, ...]
@@ -32,6 +33,7 @@ class FrameSeries:
     monitor: Floats
     problems: tuple[str, ...]
     time_origin: str
+    identity: tuple[tuple[int, int], ...]
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -65,7 +67,7 @@ _latest = _Latest()
 
 def _open(series: FrameSeries) -> FrameSource:
     """This thread's open source of the series (file handles are not shared between threads)."""
-    key = (series.paths, series.detector, series.roots)
+    key = (series.paths, series.detector, series.roots, series.identity)
     if _latest.source is None or _latest.key != key:
         if _latest.source is not None:
             _latest.source.close()
@@ -100,12 +102,18 @@ def _open_series(run: RunFile, files: FrameFiles, key: str, *, timed: bool) -> F
     config = run.config
     try:
         source = frames.open_frames(files.frames, detector=config.data.detector, roots=config.data.roots)
-        tables = [scalers.read_scalers(path) for path in files.scalers or ()]
     except BadInput as error:
         raise run.error(f"{key}.frames", str(error)) from None
+    try:
+        tables = [scalers.read_scalers(path) for path in files.scalers or ()]
+    except BadInput as error:
+        raise run.error(f"{key}.scalers", str(error)) from None
     info = source.info
     source.close()
-    times = _times(run, info, tables, key) if timed or config.intensity.monitor == "exposure" else None
+    if timed:
+        times: FrameTimes | None = _times(run, info, tables, key)
+    else:
+        times = _exposures(run, info, tables, files, key) if config.intensity.monitor == "exposure" else None
     monitor, problems = _monitor(run, info, tables, times, files, key)
     if times is None:
         times = FrameTimes(np.full(info.n_frames, np.nan), np.full(info.n_frames, np.nan), "not needed")
@@ -119,7 +127,8 @@ def _open_series(run: RunFile, files: FrameFiles, key: str, *, timed: bool) -> F
         monitor=monitor,
         problems=problems,
         time_origin=times.origin,
-        warnings=(*info.warnings, *(w for table in tables for w in table.warnings)),
+        identity=tuple((s.st_size, s.st_mtime_ns) for s in (path.stat() for path in files.frames)),
+        warnings=(*info.warnings, *(w for table in tables for w in table.warnings), *(_doubts(times) if timed else ())),
     )
 
 
@@ -136,7 +145,7 @@ def _times(run: RunFile, info: SourceInfo, tables: Sequence[scalers.Scalers], ke
         "file": info.times,
         "law": law_times(run.config, info.n_frames),
     }
-    for name in ("scalers", "file", "law") if wanted == "auto" else (wanted,):
+    for name in ("law", "scalers", "file") if wanted == "auto" else (wanted,):  # a law given is meant
         times = found[name]
         if times is not None:
             if len(times.start_s) != info.n_frames:
@@ -145,12 +154,39 @@ def _times(run: RunFile, info: SourceInfo, tables: Sequence[scalers.Scalers], ke
                     f"the {name} hold times of {len(times.start_s)} frames, the images are {info.n_frames}; "
                     "give the scalers of this scan, or set data.time.source",
                 )
+            if not np.isfinite(times.start_s).any():
+                raise run.error("data.time", f"no frame has a time ({times.origin}); give data.time.law")
             return times
     raise run.error(
         "data.time.source",
         f"no times found for {info.paths[0].name} ({'in ' + wanted if wanted != 'auto' else 'scalers, files, law'}); "
         "give data.scalers, or data.time: {source: law, law: {exposure: 75 ms, wait: 22 ms, growth: 1.015}}",
     )
+
+
+def _exposures(
+    run: RunFile, info: SourceInfo, tables: Sequence[scalers.Scalers], files: FrameFiles, key: str
+) -> FrameTimes:
+    """Exposures of a reference: stated, or its own files'. The timing law is the scan's, never a reference's."""
+    if files.exposure is not None:
+        return FrameTimes(np.full(info.n_frames, np.nan), np.full(info.n_frames, files.exposure), "run file")
+    times = _joined([t.times for t in tables if t.times is not None]) or info.times
+    if times is None or len(times.start_s) != info.n_frames:
+        raise run.error(
+            f"{key}.frames", f"monitor: exposure needs the exposure of these frames; give {key}.exposure, e.g. 1 s"
+        )
+    return times
+
+
+def _doubts(times: FrameTimes) -> tuple[str, ...]:
+    """What is odd about the times of a scan."""
+    start = times.start_s
+    if not np.isfinite(start).all():
+        return (f"{np.count_nonzero(~np.isfinite(start))} frames have no time ({times.origin})",)
+    if (np.diff(start) <= 0).any():
+        first = int(np.flatnonzero(np.diff(start) <= 0)[0]) + 1
+        return (f"the times do not increase from frame {first} on ({times.origin})",)
+    return ()
 
 
 def _joined(parts: Sequence[FrameTimes]) -> FrameTimes | None:
@@ -185,8 +221,7 @@ def _monitor(  # noqa: PLR0917
             "(a missing monitor is never replaced)",
         )
     problems = tuple(
-        "" if v > 0 and np.isfinite(v) else f"monitor_{'nan' if np.isnan(v) else 'zero'}: {name} is {v:g}"
-        for v in values
+        "" if v > 0 and np.isfinite(v) else f"monitor_{'zero' if v <= 0 else 'nan'}: {name} is {v:g}" for v in values
     )
     if name != "I0":
         return values, problems

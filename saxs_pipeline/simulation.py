@@ -318,7 +318,7 @@ sample:
 
 model: {{q_min: 0.15 1/nm, q_max: 5 1/nm, radius: [0.5 nm, 4 nm], sigma: [0.03 nm, 0.6 nm]}}
 
-engine: {{scheduler: threads, chunk: 32}}
+engine: {{scheduler: threads}}
 
 output: {{folder: results, curves: {curves}}}
 """

@@ -11,7 +11,7 @@ from saxs_pipeline import engine, pipeline, plan
 from saxs_pipeline.apps.terminal import frame_progress
 from saxs_pipeline.outputs.folder import staged
 from saxs_pipeline.runfile import RunFile
-from saxs_pipeline.types import RunResult
+from saxs_pipeline.types import BadInput, RunResult
 
 Timings = dict[str, float]
 
@@ -37,7 +37,8 @@ def compute(run: RunFile, *, quiet: bool = False, timings: Timings | None = None
         result = pipeline.finish(prepared, run, chunks)
     if not result.curves.usable.any():
         problems = result.curves.problems
-        raise run.error("data.frames", f"none of {len(problems)} frames is usable; the first: {problems[0]}")
+        key = "data.frames" if run.config.data.frames is not None else "data.curves"
+        raise run.error(key, f"none of {len(problems)} frames is usable; the first: {problems[0]}")
     return result
 
 
@@ -50,7 +51,7 @@ def write(result: RunResult, run: RunFile, *, timings: Timings | None = None) ->
     unknown = [frame for frame in frames if frame >= len(result.curves.index)]
     if unknown:
         raise run.error("output.curves", f"frame {unknown[0]} does not exist; there are {len(result.curves.index)}")
-    with staged(folder) as staging:
+    with _placed(run), staged(folder) as staging:
         with _timed(timings, "export"):
             tables.write_series(result, staging / "series.csv")
             tables.write_curves(result, staging / "curves", frames)
@@ -65,5 +66,14 @@ def write(result: RunResult, run: RunFile, *, timings: Timings | None = None) ->
 
 def check_output(run: RunFile) -> None:
     """Fail before the work, not after it, when the results could not be written."""
-    with staged(run.config.output.folder):
+    with _placed(run), staged(run.config.output.folder):
         pass
+
+
+@contextmanager
+def _placed(run: RunFile) -> Iterator[None]:
+    """What goes wrong with the folder is said at its place in the run file."""
+    try:
+        yield
+    except BadInput as error:
+        raise run.error("output.folder", str(error)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +21,17 @@ def _clear_errors() -> Iterator[None]:
     """Bad input: one line per mistake on stderr, exit code 2, no traceback."""
     from saxs_pipeline.types import BadInput
 
+    for stream in (sys.stdout, sys.stderr):  # a terminal without µ and σ shows ? instead of ending the run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         yield
     except BadInput as error:
         for message in error.messages:
             click.echo(message, err=True)
+        sys.exit(BAD_INPUT)
+    except MemoryError as error:
+        click.echo(f"not enough memory: {error or 'the frames are too large'}; check the shapes with inspect", err=True)
         sys.exit(BAD_INPUT)
     except OSError as error:
         if error.filename is None:  # a closed pipe, an interrupted call: not the user's files

@@ -12,10 +12,10 @@ from saxs_pipeline.config import Engine
 from saxs_pipeline.io.curves_source import open_curves
 from saxs_pipeline.io.frames import open_frames
 from saxs_pipeline.io.scalers import read_scalers
-from saxs_pipeline.plan import open_curve_stack, warnings
+from saxs_pipeline.plan import amplitude_factor, open_curve_stack, warnings
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.series import FrameSeries, open_dark, open_reference, open_sample
-from saxs_pipeline.stages.integrate import IntegrationSpec, build_integrator, pixel_q_nm
+from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, build_integrator, pixel_q_nm
 from saxs_pipeline.types import BadInput, Floats, FrameTimes, SourceInfo
 
 Rows = list[tuple[str, str]]
@@ -29,6 +29,7 @@ def check(run: RunFile) -> Rows:
         return rows + [("note", text) for text in warnings(run)]
     series = open_sample(run)
     spec = geometry.specify(run, series.info)
+    amplitude_factor(run, bin_centers(spec), geometry.energy_keV(spec.geometry))
     rows = [
         ("frames", _frames_text(series.info)),
         _time_row(series.start_s + 0.5 * series.exposure_s),
@@ -182,6 +183,6 @@ def _background_text(run: RunFile, series: FrameSeries) -> str:
 
 def _memory_text(info: SourceInfo, spec: IntegrationSpec, settings: Engine) -> str:
     pixels = info.shape[0] * info.shape[1]
-    chunks = engine.workers(settings) * settings.chunk * pixels * info.dtype.itemsize
+    chunks = engine.workers(settings) * engine.chunk_size(settings, info) * pixels * info.dtype.itemsize
     working = engine.workers(settings) * pixels * 8 * 8 + info.n_frames * spec.bins * 8 * 10
     return f"about {(chunks + working) / 2**20:.0f} MiB above the libraries, {engine.workers(settings)} workers"

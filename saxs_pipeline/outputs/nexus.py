@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saxs_pipeline import __version__
+from saxs_pipeline.outputs.hdf5 import written_at_once
 from saxs_pipeline.types import (
     FIT_COLUMNS,
     Background,
@@ -52,7 +53,7 @@ _ESTIMATES = (
 
 def write_run(result: RunResult, path: Path) -> None:
     """Write a run to a NeXus file. OSError if the path cannot be written; an existing file is replaced."""
-    with h5py.File(path, "w") as file:
+    with written_at_once(path) as file:
         file.attrs.update(NX_class="NXroot", creator="saxs_pipeline", default="entry")
         entry = _group(file, "entry", "NXentry")
         entry["title"] = result.title

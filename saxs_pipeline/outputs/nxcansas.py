@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saxs_pipeline.outputs.flags import frame_flags
+from saxs_pipeline.outputs.hdf5 import written_at_once
 from saxs_pipeline.types import Bools, Curves, RunResult
 
 Q_PER_ANGSTROM = 0.1
@@ -33,7 +34,7 @@ def write(result: RunResult, path: Path) -> None:
     measured = np.isfinite(curves.intensity) & np.isfinite(curves.sigma)
     rows = np.flatnonzero(curves.usable & measured.any(axis=1))
     flags = frame_flags(result)
-    with h5py.File(path, "w") as file:
+    with written_at_once(path) as file:
         file.attrs["NX_class"] = "NXroot"
         writer = _Writer(file, result)
         for row in rows:

@@ -20,13 +20,13 @@ def average_dark(total: Floats, n: int, pedestal: float, gain: float, read_noise
     return dark, pixel_variance(dark, gain, read_noise) / n
 
 
-def signal(image: NDArray[Any], offset: Floats | float) -> NDArray[np.floating[Any]]:
+def signal(image: NDArray[Any], offset: NDArray[np.floating[Any]] | np.float32 | float) -> NDArray[np.floating[Any]]:
     """Signal S - b - D in ADU of one or many images (…, ny, nx); offset b + D, or b alone without a dark frame.
 
     Images of up to 16 bits give float32, which holds them exactly, others float64.
     """
     precision = np.float32 if image.dtype.itemsize <= 2 else np.float64
-    difference: NDArray[np.floating[Any]] = np.subtract(image, np.asarray(offset, dtype=precision), dtype=precision)
+    difference: NDArray[np.floating[Any]] = np.subtract(image, offset, dtype=precision, casting="same_kind")
     return difference
 
 
@@ -46,8 +46,19 @@ def not_measured(image: NDArray[Any], dummy: float | None, delta: float, saturat
     """Pixels without a measurement: |value - dummy| <= delta (NaN for a NaN dummy) or saturated; None if none."""
     bad: Bools | None = None
     if dummy is not None:
-        bad = np.isnan(image) if np.isnan(dummy) else np.abs(image.astype(np.float64) - dummy) <= delta
+        bad = _is_dummy(image, dummy, delta)
     if saturation is not None:
-        saturated = image >= saturation
-        bad = saturated if bad is None else bad | saturated
+        full = image >= saturation
+        bad = full if bad is None else bad | full
     return bad if bad is not None and bad.any() else None
+
+
+def saturated(image: NDArray[Any], dummy: float | None, delta: float, saturation: float | None) -> Bools:
+    """Pixels at or above the saturation that were measured: some detectors mark dead pixels by the largest value."""
+    full: Bools = np.zeros(image.shape, dtype=np.bool_) if saturation is None else image >= saturation
+    return full if dummy is None else full & ~_is_dummy(image, dummy, delta)
+
+
+def _is_dummy(image: NDArray[Any], dummy: float, delta: float) -> Bools:
+    same: Bools = np.isnan(image) if np.isnan(dummy) else np.abs(image.astype(np.float64) - dummy) <= delta
+    return same

@@ -60,6 +60,7 @@ class _Engine:
     sparse: Any
     norm: NDArray[np.float32]
     offset: Floats | float
+    offset32: NDArray[np.float32] | np.float32
 
 
 class _Latest(threading.local):
@@ -144,13 +145,13 @@ def pixel_q_nm(integrator: Any, shape: tuple[int, ...]) -> Floats:
 def _integrate_image(image: NDArray[Any], spec: IntegrationSpec) -> tuple[Floats, Floats, Floats, str]:
     """I and σ (m,) per pixel norm, pixels per bin, and a note on the frame."""
     engine = _engine(spec)
-    signal = corrections.signal(image, engine.offset)
+    signal = corrections.signal(image, engine.offset32 if image.dtype.itemsize <= 2 else engine.offset)
     variance = corrections.pixel_variance(signal, spec.gain, spec.read_noise, spec.dark_variance)
     bad = corrections.not_measured(image, spec.dummy, spec.dummy_delta, spec.saturation)
     note = ""
     if bad is not None:
         signal[bad] = np.nan
-        if spec.saturation is not None and ((image >= spec.saturation) & ~spec.mask).any():
+        if (corrections.saturated(image, spec.dummy, spec.dummy_delta, spec.saturation) & ~spec.mask).any():
             note = "saturated"
     sums = engine.sparse.integrate_ng(signal, variance=variance, flat=engine.norm)
     norm = np.where(sums.count > 0, sums.normalization, np.nan)  # a bin without pixels is NaN, not 0 ± 0
@@ -182,4 +183,4 @@ def _build_engine(spec: IntegrationSpec) -> _Engine:
         empty=np.nan,
     )
     offset = spec.pedestal if spec.dark is None else spec.pedestal + spec.dark
-    return _Engine(sparse, norm.astype(np.float32), offset)
+    return _Engine(sparse, norm.astype(np.float32), offset, np.asarray(offset).astype(np.float32))

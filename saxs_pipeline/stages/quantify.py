@@ -21,13 +21,11 @@ def contrast_1_A2(sample: Sample, energy_keV: float | None) -> Uncertain:
         return sample.contrast
     if sample.particle is None or sample.solvent is None or energy_keV is None:
         raise BadInput("sample.particle: a contrast from compositions needs the X-ray energy; give sample.contrast")
-    try:
-        densities = [
-            contrast.scattering_length_density(m.formula, m.density, energy_keV)
-            for m in (sample.particle, sample.solvent)
-        ]
-    except ValueError as error:
-        raise BadInput(f"sample: {error}") from None
+    densities = [
+        contrast.scattering_length_density(m.formula, m.density, energy_keV) for m in (sample.particle, sample.solvent)
+    ]
+    if np.isclose(densities[0], densities[1], rtol=1e-6):
+        raise BadInput("particle and solvent have the same scattering length density; there is no contrast")
     return Uncertain(densities[0] - densities[1])
 
 
@@ -60,7 +58,7 @@ def quantify(fits: FitTable, curves: Curves, sample: Sample | None, energy_keV: 
         sigma_nm=_only(derived.sigma_nm, strong),
         c_nc_umol_L=derived.c_nc_umol_L if absolute else _only(derived.c_nc_umol_L, np.zeros_like(strong)),
         yield_=derived.yield_ if absolute else _only(derived.yield_, np.zeros_like(strong)),
-        background_1_mm=derived.background_1_mm,
+        background_1_mm=_only(derived.background_1_mm, np.full(len(strong), curves.unit == "1/mm")),
         chi2_red=fits.chi2_red,
         covariance=_sized_covariance(derived.covariance, strong),
         flags=tuple(

@@ -56,10 +56,15 @@ def _relative(quantity: Uncertain | None) -> float:
     return 0.0 if quantity is None else quantity.relative
 
 
-def background(curves: Curves, weights: Floats, source: str, factor: float) -> Background:
-    """Background from frames on the absolute scale; its statistical error is shared by all frames it is taken off."""
+def background(
+    curves: Curves, weights: Floats, source: str, factor: float, transmission: Uncertain | None = None
+) -> Background:
+    """Background from frames on the absolute scale; its error is shared by all frames it is taken off.
+
+    That of a transmission of its own moves all of it together; point by point it is that share of B.
+    """
     mean, sigma = mean_curve(curves, weights, "the background")
-    return Background(mean, sigma, source, factor)
+    return Background(mean, np.hypot(sigma, mean * _relative(transmission)), source, factor)
 
 
 def subtract(curves: Curves, background: Background | None) -> Curves:
