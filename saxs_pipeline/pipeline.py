@@ -15,8 +15,8 @@ from saxs_pipeline import provenance
 from saxs_pipeline.plan import Plan
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.stages import quantify, reduce
-from saxs_pipeline.stages.fit import fit, poor, refit_weak
-from saxs_pipeline.types import Curves, FitTable, Floats, RunResult
+from saxs_pipeline.stages.fit import POOR, fit, poor, refit_weak
+from saxs_pipeline.types import Curves, FitTable, Floats, Quantities, RunResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +39,14 @@ def process(plan: Plan, start: int, stop: int) -> ChunkResult:
 
 def finish(plan: Plan, run: RunFile, chunks: Sequence[ChunkResult]) -> RunResult:
     """Join the chunks (in order of frames), fit weak frames again, derive the quantities."""
-    curves = Curves.concatenate([chunk.curves for chunk in chunks])
+    curves = _with_notes(plan, Curves.concatenate([chunk.curves for chunk in chunks]))
     fits, model, quantities = None, None, None
     tables = [chunk.fits for chunk in chunks if chunk.fits is not None]
     if plan.config.model is not None and tables:
         fits = _join_fits(tables)
         model = np.concatenate([chunk.model for chunk in chunks if chunk.model is not None])
         fits, model = refit_weak(curves, fits, model, plan.config.model, plan.factor)
-        fits = replace(fits, flags=_flags(plan, curves, fits))
+        fits = replace(fits, flags=_flags(curves, fits))
         quantities = quantify.quantify(fits, curves, plan.config.sample, plan.energy_keV)
     return RunResult(
         title=plan.config.title,
@@ -57,7 +57,7 @@ def finish(plan: Plan, run: RunFile, chunks: Sequence[ChunkResult]) -> RunResult
         model=model,
         quantities=quantities,
         provenance=provenance.collect(run, plan),
-        warnings=(*plan.warnings, *_frame_warnings(plan, curves)),
+        warnings=(*plan.warnings, *_frame_warnings(plan, curves), *_doubts(plan, curves, quantities)),
     )
 
 
@@ -67,15 +67,50 @@ def _join_fits(tables: Sequence[FitTable]) -> FitTable:
     return FitTable(**joined, flags=tuple(flag for table in tables for flag in table.flags))
 
 
-def _flags(plan: Plan, curves: Curves, fits: FitTable) -> tuple[str, ...]:
+def _with_notes(plan: Plan, curves: Curves) -> Curves:
+    """Curves whose notes also say which frames are part of the background."""
+    notes = (
+        _joined_words(note, "background" if index in plan.background_frames else "")
+        for index, note in zip(curves.index.tolist(), curves.notes, strict=True)
+    )
+    return replace(curves, notes=tuple(notes))
+
+
+def _flags(curves: Curves, fits: FitTable) -> tuple[str, ...]:
     """Words of each frame joined by "|", "ok" if there is nothing to say."""
     flags, badly = [], poor(fits)
-    for k, (index, problem) in enumerate(zip(curves.index.tolist(), curves.problems, strict=True)):
-        words = [problem.split(":")[0]] if problem else [curves.notes[k], fits.flags[k], "poor_fit" if badly[k] else ""]
-        if index in plan.background_frames:
-            words.append("background")
-        flags.append("|".join(word for word in words if word) or "ok")
+    for k, problem in enumerate(curves.problems):
+        words = (problem.split(":")[0],) if problem else (fits.flags[k], "poor_fit" if badly[k] else "")
+        flags.append(_joined_words(*words, curves.notes[k]) or "ok")
     return tuple(flags)
+
+
+def _joined_words(*words: str) -> str:
+    return "|".join(word for word in words if word)
+
+
+def _doubts(plan: Plan, curves: Curves, quantities: Quantities | None) -> list[str]:
+    """What the results themselves say against the run file."""
+    if quantities is None:
+        return []
+    found = []
+    too_much = quantities.yield_.value - 3 * np.hypot(quantities.yield_.statistical, quantities.yield_.systematic) > 1
+    if too_much.any():
+        found.append(
+            f"the yield exceeds 100 % in {too_much.sum()} frames: check sample.cation_concentration, the contrast, "
+            "the thickness, the monitor and the dark"
+        )
+    if curves.usable.sum() > 1 and not np.isfinite(quantities.radius_nm.value).any():
+        found.append(
+            "no frame supports a radius: check model.radius and model.sigma, and that the background frames lie before "
+            "the crystals"
+        )
+    chi2 = quantities.chi2_red[curves.usable]
+    if np.nanmedian(chi2) > POOR:
+        found.append(
+            f"median χ²_red {np.nanmedian(chi2):.3g}: the model does not describe the curves, or σ is too small"
+        )
+    return found
 
 
 def _frame_warnings(plan: Plan, curves: Curves) -> list[str]:

@@ -16,7 +16,7 @@ from saxs_pipeline.science import corrections
 from saxs_pipeline.series import FrameSeries, law_times, open_dark, open_reference, open_sample
 from saxs_pipeline.stages import quantify, reduce
 from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, integrate
-from saxs_pipeline.types import Background, BadInput, Curves, Floats, ScaleFactor
+from saxs_pipeline.types import Background, BadInput, Curves, Floats, Ints, ScaleFactor
 
 REFERENCE_CHUNK = 16
 FEWEST_BINS = 10
@@ -81,21 +81,20 @@ def amplitude_factor(run: RunFile, q_nm: Floats, energy_keV: float | None) -> fl
 
 def _prepare_frames(run: RunFile) -> Plan:
     config = run.config
-    series = open_sample(run)
+    series, notes = open_sample(run), list(warnings(run))
     dark = None
     if config.corrections is not None and config.corrections.dark is not None:
-        dark = _average_dark(run, config.corrections.dark, series)
+        dark = _average_dark(run, config.corrections.dark, series, notes)
     spec = geometry.specify(run, series.info, dark)
     energy = geometry.energy_keV(spec.geometry)
-    plan = Plan(
-        config, series, None, spec, energy, amplitude_factor(run, bin_centers(spec), energy), warnings=warnings(run)
-    )
-    plan = replace(plan, warnings=(*plan.warnings, *series.warnings))
+    notes += series.warnings
+    plan = Plan(config, series, None, spec, energy, amplitude_factor(run, bin_centers(spec), energy))
     if config.intensity.water is not None:
-        plan = replace(plan, scale=_water_scale(run, spec, series))
+        plan = replace(plan, scale=_water_scale(run, spec, notes))
     elif config.intensity.scale is not None:
         plan = replace(plan, scale=ScaleFactor(config.intensity.scale, "given"))
-    return _with_background(run, plan)
+    plan = _with_background(run, plan, notes)
+    return replace(plan, warnings=(*notes, *_times_doubts(plan)))
 
 
 def open_curve_stack(run: RunFile) -> Curves:
@@ -108,7 +107,7 @@ def open_curve_stack(run: RunFile) -> Curves:
     except BadInput as error:
         raise run.error("data.curves.files", str(error)) from None
     times = law_times(config, len(curves.index))
-    if times is not None and (config.data.time.source == "law" or not np.isfinite(curves.start_s).all()):
+    if times is not None:
         curves = replace(curves, start_s=times.start_s, exposure_s=times.exposure_s)
     if not np.isfinite(curves.start_s).all():
         raise run.error("data.time", "the curves carry no times; give data.time: {law: {exposure: 1 s, wait: 0 s}}")
@@ -121,11 +120,16 @@ def _prepare_curves(run: RunFile) -> Plan:
     scale = None if config.intensity.scale is None else ScaleFactor(config.intensity.scale, "given")
     curves = open_curve_stack(run)
     factor = amplitude_factor(run, curves.q_nm, energy)
-    plan = Plan(config, None, curves, None, energy, factor, scale=scale, warnings=warnings(run))
-    return _with_background(run, plan)
+    plan = Plan(config, None, curves, None, energy, factor, scale=scale)
+    notes = list(warnings(run))
+    plan = _with_background(run, plan, notes)
+    return replace(plan, warnings=(*notes, *_times_doubts(plan)))
 
 
-def _average_dark(run: RunFile, files: FrameFiles, series: FrameSeries) -> tuple[Floats, Floats]:
+def _average_dark(run: RunFile, files: FrameFiles, series: FrameSeries, notes: list[str]) -> tuple[Floats, Floats]:
+    settings = run.config.corrections
+    assert settings is not None
+    counter = settings.read_noise == 0  # its dark frames may well hold nothing
     darks = open_dark(run, files)
     if darks.info.shape != series.info.shape:
         raise run.error(
@@ -134,24 +138,40 @@ def _average_dark(run: RunFile, files: FrameFiles, series: FrameSeries) -> tuple
     total, n = np.zeros(series.info.shape), 0
     for piece in _pieces(range(len(darks))):
         chunk = darks.read(*piece)
-        good = [k for k, problem in enumerate(chunk.problems) if not problem and chunk.images[k].any()]
+        problems = [
+            problem or ("" if counter or image.any() else "all_zero: every pixel is 0, the frame was not recorded")
+            for problem, image in zip(chunk.problems, chunk.images, strict=True)
+        ]
+        notes += _left_out("corrections.dark", darks, chunk.index, problems)
+        good = [k for k, problem in enumerate(problems) if not problem]
         total += chunk.images[good].sum(axis=0, dtype=np.float64)
         n += len(good)
     if n == 0:
         raise run.error("corrections.dark", f"none of {len(darks)} dark frames is usable")
     if not np.isfinite(total).all():
         raise run.error("corrections.dark", "the dark frames hold values that are not finite")
-    settings = run.config.corrections
-    assert settings is not None
     return corrections.average_dark(total, n, geometry.pedestal(run, series.info), settings.gain, settings.read_noise)
 
 
-def _reference_curves(run: RunFile, files: FrameFiles, key: str, plan_spec: IntegrationSpec) -> tuple[Curves, Floats]:
+def _left_out(key: str, series: FrameSeries, index: Ints, problems: Sequence[str]) -> list[str]:
+    """One line for each frame of a reference that cannot be used, by name."""
+    return [
+        f"{key}: frame {i} ({series.label(i)}) left out: {problem}"
+        for i, problem in zip(index.tolist(), problems, strict=True)
+        if problem
+    ]
+
+
+def _reference_curves(
+    run: RunFile, files: FrameFiles, key: str, plan_spec: IntegrationSpec, notes: list[str]
+) -> tuple[Curves, Floats]:
     series = open_reference(run, files, key)
     if series.info.shape != plan_spec.mask.shape:
         raise run.error(f"{key}.frames", f"has {series.info.shape} pixels, the frames have {plan_spec.mask.shape}")
     parts = [integrate(series.read(*piece), plan_spec) for piece in _pieces(range(len(series)))]
-    return Curves.concatenate(parts), series.monitor
+    curves = Curves.concatenate(parts)
+    notes += [*_left_out(key, series, curves.index, curves.problems), *(f"{key}: {text}" for text in series.warnings)]
+    return curves, series.monitor
 
 
 def _pieces(frames: Sequence[int]) -> list[tuple[int, int]]:
@@ -165,25 +185,25 @@ def _pieces(frames: Sequence[int]) -> list[tuple[int, int]]:
     return pieces
 
 
-def _water_scale(run: RunFile, spec: IntegrationSpec, series: FrameSeries) -> ScaleFactor:
+def _water_scale(run: RunFile, spec: IntegrationSpec, notes: list[str]) -> ScaleFactor:
     settings = run.config.intensity.water
     assert settings is not None
-    water, water_monitor = _reference_curves(run, settings, "intensity.water", spec)
-    empty, empty_monitor = _reference_curves(run, settings.empty, "intensity.water.empty", spec)
+    water, water_monitor = _reference_curves(run, settings, "intensity.water", spec, notes)
+    empty, empty_monitor = _reference_curves(run, settings.empty, "intensity.water.empty", spec, notes)
     try:
         return reduce.water_scale(water, empty, (water_monitor, empty_monitor), run.config.intensity)
     except BadInput as error:
         raise run.error("intensity.water", str(error)) from None
 
 
-def _with_background(run: RunFile, plan: Plan) -> Plan:
+def _with_background(run: RunFile, plan: Plan, notes: list[str]) -> Plan:
     """The plan with its background B(q), from frames of the scan or a measurement of its own."""
     choice = run.config.background
     if choice is None:
         return plan
     frames: list[int] = []
     if choice.file is not None:
-        curves, weights, source = _background_file(run, plan, choice.file)
+        curves, weights, source = _background_file(run, plan, choice.file, notes)
     elif choice.curve is not None:
         curves, weights, source = _background_curve(run, plan, choice.curve)
     else:
@@ -199,9 +219,9 @@ def _with_background(run: RunFile, plan: Plan) -> Plan:
     return replace(plan, background=background, background_frames=frozenset(frames))
 
 
-def _background_file(run: RunFile, plan: Plan, files: FrameFiles) -> tuple[Curves, Floats, str]:
+def _background_file(run: RunFile, plan: Plan, files: FrameFiles, notes: list[str]) -> tuple[Curves, Floats, str]:
     assert plan.spec is not None
-    curves, weights = _reference_curves(run, files, "background.file", plan.spec)
+    curves, weights = _reference_curves(run, files, "background.file", plan.spec, notes)
     names = files.frames[0].name + (f" and {len(files.frames) - 1} more" if len(files.frames) > 1 else "")
     return reduce.absolute(curves, plan.scale, run.config.intensity), weights, f"{len(weights)} frames of {names}"
 
@@ -240,6 +260,14 @@ def _background_frames(run: RunFile, plan: Plan) -> list[int]:
     return [int(i) for i in inside]
 
 
+def _times_doubts(plan: Plan) -> tuple[str, ...]:
+    """Whether the time zero lies where the frames are."""
+    times = plan.times_s
+    if len(times) > 1 and plan.config.model is not None and not (times > 0).any():
+        return ("every frame lies before data.time.zero; is it on the clock of the frames?",)
+    return ()
+
+
 def warnings(run: RunFile) -> tuple[str, ...]:
     """What the run file leaves open, said once."""
     config, found = run.config, []
@@ -250,15 +278,20 @@ def warnings(run: RunFile) -> tuple[str, ...]:
         "intensity.water.cross_section": intensity.water.cross_section if intensity.water else None,
         "intensity.scale": intensity.scale,
         "intensity.transmission": intensity.transmission,
-        "sample.contrast": sample.contrast if sample else None,
-        "sample.lattice_parameter": sample.lattice_parameter if sample else None,
-        "sample.cation_concentration": sample.cation_concentration if sample else None,
     }
+    if sample is not None and config.model is not None and (intensity.absolute or config.data.frames is None):
+        stated |= {
+            "sample.contrast": sample.contrast,
+            "sample.lattice_parameter": sample.lattice_parameter,
+            "sample.cation_concentration": sample.cation_concentration,
+        }
     if sample is not None and sample.particle is not None:
         found.append("the contrast from compositions has no uncertainty; the systematic uncertainties leave it out")
     for key, value in stated.items():
         if value is not None and value.error == 0:
             found.append(f"{key} has no stated uncertainty; the systematic uncertainties leave it out")
+    if config.corrections is not None and config.corrections.dark is None and config.corrections.read_noise > 0:
+        found.append("no dark frames (corrections.dark): only the pedestal is subtracted")
     if config.data.frames is not None and not intensity.absolute:
         found.append("no absolute scale (intensity.water or scale): c and yield are not reported")
     if config.model is not None and sample is None:

@@ -154,7 +154,8 @@ def _intensities(
         if pin is None:
             continue
         scale = float(_text(mcs, f"HSI{k}Factor") or 1.0)
-        monitors[f"I{k}"] = values[:, pin] * scale * correction
+        counted = values[:, pin] * scale
+        monitors[f"I{k}"] = np.where(counted > 0, counted * correction, counted)  # nothing counted stays nothing
         warnings += _disagreement(mcs, f"Intensity{k}ShutCor", monitors[f"I{k}"])
     if "I1" not in monitors and "I0" not in monitors:
         warnings += ("HSI0 and HSI1 do not say which pins are the monitors: choose a pin by its name",)

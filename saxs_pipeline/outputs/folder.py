@@ -58,9 +58,9 @@ def _publish(staging: Path, folder: Path) -> None:
                 path.unlink()
 
 
-def _names(path: Path) -> set[str]:
+def _names(path: Path) -> frozenset[str]:
     """Stems that a run gives to files of this kind; others in the same folder are the user's."""
-    return FIGURES if path.suffix in (".png", ".svg") else {path.stem}
+    return FIGURES if path.suffix in (".png", ".svg") else frozenset({path.stem})
 
 
 def _is_alive(pid: str) -> bool:

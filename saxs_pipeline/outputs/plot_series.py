@@ -49,7 +49,7 @@ def draw_radius(result: RunResult) -> Drawing | None:
         (lower, quantities.sigma_nm, "spread $σ_r$ (nm)", "b"),
     ):
         _mark_last(ax, estimate, row, "nm")
-        _limits(ax, estimate, shown & ~limit)
+        _limits(ax, estimate, shown & ~limit, also=estimate.value[shown & limit] if ax is lower else None)
         ax.set_ylabel(label)
         panel_letter(ax, letter)
     axis.apply(lower)
@@ -102,8 +102,8 @@ def _upper_limits(ax: Axes, axis: TimeAxis, estimate: Estimate, rows: Bools) -> 
     ax.plot(axis.seconds[rows], estimate.value[rows], "v", ms=3, mfc="white", mec=VERMILLION, mew=0.5, zorder=3)
 
 
-def _limits(ax: Axes, estimate: Estimate, rows: Bools, *, from_zero: bool = False) -> None:
-    """Range of the y axis: what the well-known points need, not the largest error bar."""
+def _limits(ax: Axes, estimate: Estimate, rows: Bools, *, from_zero: bool = False, also: Floats | None = None) -> None:
+    """Range of the y axis: what the well-known points and the values of `also` need, not the largest error bar."""
     rows = rows & np.isfinite(estimate.value) & np.isfinite(estimate.statistical)
     value, error = estimate.value[rows], estimate.statistical[rows]
     if value.size == 0:
@@ -111,6 +111,8 @@ def _limits(ax: Axes, estimate: Estimate, rows: Bools, *, from_zero: bool = Fals
     reach = np.where(error <= 6 * np.median(error), error, 0.0)
     known = error <= 30 * np.median(error)
     low, high = float(np.min((value - reach)[known])), float(np.max((value + reach)[known]))
+    if also is not None and also.size:
+        low, high = min(low, float(also.min())), max(high, float(also.max()))
     if from_zero:
         low = min(0.0, low)
     margin = 0.12 * (high - low) or 0.1 * abs(high) or 1.0
@@ -177,11 +179,10 @@ def _systematic_bar(ax: Axes, axis: TimeAxis, estimate: Estimate, rows: Bools) -
     if not rows.any():
         return
     last = np.flatnonzero(rows)[axis.seconds[rows].argmax()]
-    bar = ax.errorbar(
+    ax.errorbar(
         axis.beyond(1.04), estimate.value[last], estimate.systematic[last],
         fmt="none", ecolor=BLACK, capsize=1.5, elinewidth=0.7,
     )  # fmt: skip
-    ax.legend([bar], ["systematic"], loc="lower right")
 
 
 def draw_quality(result: RunResult) -> Drawing | None:

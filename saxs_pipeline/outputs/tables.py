@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saxs_pipeline.outputs.flags import count_words, frame_flags, sound
+from saxs_pipeline.outputs.flags import count_words, frame_flags, has_word, sound
 from saxs_pipeline.types import BadInput, Curves, Estimate, Floats, Quantities, RunResult, ScaleFactor
 
 COLUMNS = (
@@ -163,7 +163,8 @@ def _quantity_rows(result: RunResult, quantities: Quantities) -> list[tuple[str,
     ):
         if np.isfinite(estimate.value[row]):
             rows.append((name, _estimate_text(estimate, row, unit)))
-    chi2 = quantities.chi2_red[sound(result) & np.isfinite(quantities.chi2_red)]
+    independent = sound(result) & ~has_word(frame_flags(result), "background")
+    chi2 = quantities.chi2_red[independent & np.isfinite(quantities.chi2_red)]
     if chi2.size:
         low, median, high = np.percentile(chi2, [5, 50, 95])
         rows.append(("χ² reduced", f"median {median:.3f}, 5–95 % of the frames {low:.3f} to {high:.3f}"))
@@ -171,11 +172,12 @@ def _quantity_rows(result: RunResult, quantities: Quantities) -> list[tuple[str,
 
 
 def last_reported(result: RunResult) -> int | None:
-    """Row of the last sound frame that has a radius and a spread with an error; None if there is none."""
+    """Row of the last sound, well-fitted frame that has a radius and a spread with an error; None if there is none."""
     if result.quantities is None:
         return None
     radius, spread = result.quantities.radius_nm, result.quantities.sigma_nm
-    reported = sound(result) & np.isfinite(radius.value + spread.value + spread.statistical)
+    described = ~has_word(frame_flags(result), "poor_fit")
+    reported = sound(result) & described & np.isfinite(radius.value + spread.value + spread.statistical)
     return int(np.flatnonzero(reported)[-1]) if reported.any() else None
 
 

@@ -38,7 +38,7 @@ def test_all_figures_are_made_in_order(figures):
     ("name", "labels"),
     [
         ("radius", ["mean radius", "spread", "(nm)", "time (s)", "100"]),
-        ("concentration_yield", ["(µmol L⁻¹)", "yield (%)", "time (s)", "systematic"]),
+        ("concentration_yield", ["(µmol L⁻¹)", "yield (%)", "time (s)"]),
         ("curves", ["(nm⁻¹)", "(mm⁻¹)", "1480 s"]),
         ("heatmap", ["(nm⁻¹)", "(mm⁻¹)", "time (s)"]),
         ("residuals", ["(nm⁻¹)", "fit) /", "time (s)"]),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 
 import fabio
 import h5py
@@ -116,6 +118,8 @@ def negative_distance_poni(folder, name):
     return variant(folder, f"run_{name}", ("poni: geometry.poni", f"poni: {name}.poni"))
 
 
+MATERIALS = "particle: {{formula: {}, density: 0.6 g/cm^3}}\n  solvent: {{formula: C18H36, density: 0.6 g/cm^3}}"
+BOMB = "x0: &a0 [1]\n" + "".join(f"x{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 11))
 EXPLICIT = "distance: {} m\n  center: [240.3, 238.6]\n  pixel_size: 354.1667 um\n  energy: 18 keV"
 
 CASES = {
@@ -182,6 +186,25 @@ CASES = {
         lambda f, n: variant(f, n, ("curves: [", "curves: [4000, ")),
         "4000 does not exist",
     ),
+    "contrast of an unknown element": (
+        lambda f, n: variant(f, n, ("contrast: 3.52e-05 1/Å^2", MATERIALS.format("CdXx"))),
+        "sample: ",
+    ),
+    "no contrast": (
+        lambda f, n: variant(f, n, ("contrast: 3.52e-05 1/Å^2", MATERIALS.format("C18H36"))),
+        "there is no contrast",
+    ),
+    "fit window between two bins": (
+        lambda f, n: variant(f, n, ("q_min: 0.15 1/nm, q_max: 5 1/nm", "q_min: 2 1/nm, q_max: 2.02 1/nm")),
+        "it needs 10",
+    ),
+    "infinite gain": (lambda f, n: variant(f, n, ("gain: 1.6", "gain: .inf")), "corrections.gain"),
+    "gain as a switch": (lambda f, n: variant(f, n, ("gain: 1.6", "gain: true")), "corrections.gain"),
+    "somebody's home": (lambda f, n: with_frames(f, n, "~nosuchuser/x.h5"), "home folder"),
+    "control characters": (lambda f, n: variant(f, n, ("title: CdSe", 'title: "a\\0b" #')), "title"),
+    "YAML tags": (lambda f, n: variant(f, n, ("gain: 1.6", "gain: !!python/object/apply:os.getpid []")), "tag"),
+    "YAML nested without end": (lambda f, n: variant(f, n, ("gain: 1.6", "gain: " + 3000 * "[")), "nested"),
+    "YAML aliases without end": (lambda f, n: variant(f, n, ("title: ", BOMB + "title: ")), "values"),
     "broken YAML": (lambda f, n: variant(f, n, ("data:", "data: [")), "correct the YAML"),
     "duplicate key": (lambda f, n: variant(f, n, ("sample:", "engine: {workers: 1}\nsample:")), "duplicate"),
 }
@@ -196,11 +219,25 @@ def test_each_mistake_is_one_clear_line(beamtime, case):
     lines = done.stderr.strip().splitlines()
     assert done.exit_code == 2, done.output
     assert len(lines) == 1, lines
-    assert re.match(rf"{re.escape(str(path))}:\d+:\d+: |output\.folder: ", lines[0]), lines[0]
+    assert re.match(rf"{re.escape(str(path))}:\d+:\d+: ", lines[0]), lines[0]
     assert hint in lines[0]
     assert "Traceback" not in done.output
     written = [p for p in (beamtime / name, beamtime / f"run_{name}") if p.is_dir() and any(p.iterdir())]
     assert not [p for p in written if any(q.suffix in {".csv", ".nxs"} or ".writing" in q.name for q in p.iterdir())]
+
+
+def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(beamtime):
+    """No file may grow beyond 300 kB, as on a full disk; the HDF5 library would crash while it closes its file."""
+    path = variant(beamtime, "full_disk")
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)); " + (
+        "from saxs_pipeline.apps.cli import main; main(['run', sys.argv[1]])"
+    )
+    done = subprocess.run([sys.executable, "-c", limited, path], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr[-2000:]
+    said = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+    assert len(said) == 1, said
+    assert re.match(r".*full_disk\.yaml:\d+:\d+: output\.folder: .*make room and run again", said[0])
+    assert not (beamtime / "full_disk").exists()
 
 
 def test_as_a_process_of_its_own_too(beamtime):
