@@ -51,11 +51,6 @@ class FrameTimes:
     exposure_s: Floats
     origin: str
 
-    @property
-    def mid_s(self) -> Floats:
-        """Middle of each exposure, s, (n,)."""
-        return self.start_s + 0.5 * self.exposure_s
-
 
 @dataclass(frozen=True)
 class HeaderGeometry:

@@ -39,7 +39,6 @@ class Scan:
     started: str
     parameters: Mapping[str, Any]
     columns: Mapping[str, Floats]
-    texts: Mapping[str, tuple[str, ...]]
     n_rows: int
     state: str
     warnings: tuple[str, ...] = ()
@@ -202,7 +201,6 @@ def _finished(path: Path, draft: _Draft) -> Scan:
         started=_started(draft.comments),
         parameters=draft.parameters,
         columns=numbers,
-        texts={column[0]: tuple(values) for column, values in cells.items() if _is_text(column)},
         n_rows=len(draft.rows),
         state=draft.state,
         warnings=_warnings(path, draft),

@@ -26,7 +26,6 @@ ENTRY_POINTS = "saxs_pipeline.frames"
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _EDF_START = re.compile(rb"^\s{0,4}\{\s")
 _EDF_KEYS = re.compile(rb"EDF_|HeaderID|ByteOrder|DataType|Dim_1", re.IGNORECASE)
-_GLOB = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def test_frames_and_header_of_a_lima_file(tmp_path: Path, compression: str) -> N
     assert problems == ("",) * 4
     assert info.header["variance_formula"] == HEADER["variance_formula"]  # text, never evaluated
     assert info.times is not None and info.times.origin == "time_of_frame"
-    np.testing.assert_allclose(info.times.mid_s, times + 0.0375)
+    np.testing.assert_allclose(info.times.start_s + 0.5 * info.times.exposure_s, times + 0.0375)
     assert (info.dummy, info.delta_dummy) == (65535, 0.5)
     assert source.label(4) == "scan_00.h5 frame 4"
     source.close()

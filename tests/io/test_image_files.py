@@ -48,7 +48,7 @@ def test_edf_times_from_header(tmp_path: Path) -> None:
     keys = [HEADER | {"ExposureTime": "0.075 s", "HMDeltaTime": str(0.1 * k)} for k in range(2)]
     times = open_frames([write_edf(tmp_path / "a.edf", list(counts(2)), keys)]).info.times
     assert times is not None
-    np.testing.assert_allclose(times.mid_s, [0.0375, 0.1375])
+    np.testing.assert_allclose(times.start_s + 0.5 * times.exposure_s, [0.0375, 0.1375])
 
 
 def test_edf_cut_short_is_unreadable_not_zeros(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_cbf_sequence_with_dectris_header(tmp_path: Path) -> None:
     info = source.info
     assert problems == ("",) * 3 and read.dtype == np.int32
     assert info.times is not None and info.geometry is not None
-    np.testing.assert_allclose(info.times.mid_s, [0.25, 1.25, 2.25])
+    np.testing.assert_allclose(info.times.start_s + 0.5 * info.times.exposure_s, [0.25, 1.25, 2.25])
     assert (info.geometry.poni1_m, info.geometry.poni2_m) == pytest.approx((11 * 172e-6, 15 * 172e-6))
     assert info.geometry.wavelength_m == pytest.approx(0.33063e-10)
     assert info.saturation == 1048500

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import h5py
 import numpy as np
 import pytest
 
@@ -150,3 +151,29 @@ def test_integrated_curves_enter_after_the_integration(reference, tmp_path):
         np.testing.assert_allclose(series[name], reference[1][name][20:], rtol=1e-6, err_msg=name)
     np.testing.assert_allclose(series["t_s"], 1.5 + 2 * np.arange(20))
     assert np.isnan(series["yield"]).all()
+
+
+@pytest.mark.parametrize("kind", ["result_ave", "saxsutilities"])
+def test_integrated_stacks_of_the_beamline_go_through_a_run(reference, tmp_path, kind):
+    """What ID02's own pipelines leave (formats.md §1.4), with its q in 1/nm and times in s: the same fits."""
+    curves = reference[0].curves
+    good = np.isfinite(curves.intensity).all(axis=0)
+    where = {
+        "result_ave": ("/entry_0000/PyFAI/result_ave", "data", "data_errors"),
+        "saxsutilities": ("/entry_0000/saxsutilities/data", "array", "array_errors"),
+    }[kind]
+    with h5py.File(tmp_path / "stack.h5", "w") as file:
+        group = file.create_group(where[0])
+        group[where[1]], group[where[2]] = curves.intensity[:, good], curves.sigma[:, good]
+        group["q"], group["t"] = curves.q_nm[good], curves.time_s
+        group["q"].attrs["unit"], group["t"].attrs["unit"] = "nm^-1", "s"
+    (tmp_path / "run.yaml").write_text(
+        "title: stack\n"
+        "data: {curves: {files: stack.h5, q_unit: 1/nm, intensity_unit: 1/mm}}\n"
+        "sample: {contrast: 35.2e-6 1/Å^2}\n"
+        "model: {q_min: 0.15 1/nm, q_max: 5 1/nm, radius: [0.5 nm, 4 nm], sigma: [0.03 nm, 0.6 nm]}\n",
+        encoding="utf-8",
+    )
+    _, series = run(tmp_path / "run.yaml")
+    np.testing.assert_allclose(series["r_nm"], reference[1]["r_nm"], rtol=1e-9)
+    np.testing.assert_allclose(series["t_s"], reference[1]["t_s"], atol=1e-6)
