@@ -41,7 +41,7 @@ def test_times_are_the_starts_of_the_live_frames(tmp_path: Path) -> None:
     assert scalers.kind == "id02" and scalers.times is not None and scalers.warnings == ()
     by_hand = [0.022, 0.022 + 0.075 + 0.023, 0.022 + 0.023 + 0.024 + 0.150, 0.022 + 0.023 + 0.024 + 0.025 + 0.225]
     np.testing.assert_allclose(scalers.times.start_s, by_hand)
-    np.testing.assert_allclose(scalers.times.mid_s, np.array(by_hand) + 0.0375)
+    np.testing.assert_allclose(scalers.times.exposure_s, 0.075)
     recorded = {"frame_time": None, "delta_time": np.array(by_hand), "live_time": LIVE}
     other = read_scalers(write_id02(tmp_path / "t.h5", tfg=recorded)).times
     assert other is not None
