@@ -96,13 +96,18 @@ def one_run(seed: int, frames: int, work: Path) -> dict:
     return {"seed": seed, "seconds": seconds, **judge(series, truth)}
 
 
+def common_factor(s: dict, t: dict, good: np.ndarray) -> float:
+    """The one factor that c and yield share, by weighted least squares over both."""
+    ratio = np.concatenate([(s[name] / t[name])[good] for name in ("c_nc_umol_L", "yield")])
+    weight = np.concatenate([(t[name] / s[f"{name}_err"])[good] ** 2 for name in ("c_nc_umol_L", "yield")])
+    return float(np.average(ratio, weights=weight))
+
+
 def judge(s: dict, t: dict) -> dict:
     assert np.array_equal(s["frame"], t["frame"]), "frames lost"
     np.testing.assert_allclose(s["t_s"], t["t_s"], atol=1e-6)
     good = s["c_nc_umol_L"] / s["c_nc_umol_L_err"] > 10
-    ratio = (s["c_nc_umol_L"] / t["c_nc_umol_L"])[good]
-    weight = (t["c_nc_umol_L"] / s["c_nc_umol_L_err"])[good] ** 2
-    factor = (ratio * weight).sum() / weight.sum()
+    factor = common_factor(s, t, good)
     pulls = {
         name: ((s[name] / scale - t[name]) / (s[name + "_err"] / scale))[good]
         for name, scale in (("r_nm", 1), ("sigma_r_nm", 1), ("c_nc_umol_L", factor), ("yield", factor))
@@ -114,7 +119,7 @@ def judge(s: dict, t: dict) -> dict:
         "mean": {k: float(np.nanmean(v)) for k, v in pulls.items()},
         "std": {k: float(np.nanstd(v)) for k, v in pulls.items()},
         "chi2_red": float(np.nanmedian(s["chi2_red"])),
-        "factor": float(factor),
+        "factor": factor,
         "z_c": float((factor - 1) / systematic),
         "systematic": float(systematic),
         "c_end": float(np.nanmean(s["c_nc_umol_L"][tail]) / t["c_nc_umol_L"][tail].mean()),

@@ -19,7 +19,7 @@ MEANING = {
     "monitor_zero": "the monitor reads zero or less",
     "monitor_nan": "the monitor has no value",
     "background": "part of the background that is subtracted",
-    "weak": "c_NC below 5 standard errors: r and σ_r not reported, c_NC with the size of the first good frame",
+    "weak": "c_NC below 5 standard errors: r and σ_r not reported, c_NC with the size of the first clearly good frame",
     "not_converged": "the fit did not converge: r and σ_r not reported",
     "negative_variance": "the fit wants σ_r² below zero, which is no size distribution: r and σ_r not reported",
     "poor_fit": "χ²_red above 2: the model does not describe the curve, the stated errors are too small",

@@ -14,6 +14,9 @@ from saxs_pipeline.types import FIT_COLUMNS, Bools, Curves, FitTable, Floats
 WEAK = 5.0
 """Below this c/σ_c a frame's r and σ_r are not reported (science.md §2)."""
 
+CLEAR = 2 * WEAK
+"""From this c/σ_c on a frame gives its size to weak ones: just above WEAK those pass whose size fluctuated up."""
+
 SHOULD_FIT = 20 * WEAK
 """c/σ_c at a given size (20 times better known than with the size free) from which a failed fit is a failure."""
 
@@ -78,7 +81,7 @@ def poor(fits: FitTable) -> Bools:
 def refit_weak(
     curves: Curves, fits: FitTable, model_curves: Floats, model: Model, factor: float
 ) -> tuple[FitTable, Floats]:
-    """Second pass over the whole series: c of frames that are not good, with R₀ and s of the first good frame.
+    """Second pass over the whole series: c of frames that are not good, with R₀ and s of the first clearly good one.
 
     Flags such frames "weak"; or "not_converged" or "negative_variance" where the signal is there, and the free fit
     failed all the same.
@@ -93,7 +96,7 @@ def refit_weak(
     curves_fitted[again] = np.nan
     ratio = np.zeros(len(again))
     if strong.any():
-        first = int(np.flatnonzero(strong)[0])
+        first = _size_giver(fits, strong)
         size, spread = fits.values[first, SIZE], fits.covariance[first][np.ix_(SIZE, SIZE)]
         result = _at_size(curves, again, model, factor, size)
         held = _held_covariance(lambda at: _at_size(curves, again, model, factor, at).values, size, spread)
@@ -111,6 +114,12 @@ def refit_weak(
         flags=tuple(map(str, words)),
     )
     return table, curves_fitted
+
+
+def _size_giver(fits: FitTable, strong: Bools) -> int:
+    """The first good frame that is clearly above the limit, else the first good one."""
+    clear = strong & (signal_to_noise(fits) >= CLEAR)
+    return int(np.flatnonzero(clear if clear.any() else strong)[0])
 
 
 def _at_size(curves: Curves, rows: Bools, model: Model, factor: float, size: Floats) -> batchfit.BatchFit:

@@ -28,14 +28,17 @@ def test_pulls_are_those_of_honest_errors(series_and_truth):
     series, truth = series_and_truth
     good = series["c_nc_umol_L"] / series["c_nc_umol_L_err"] > 10
     assert good.sum() > 0.75 * FRAMES
-    ratio, weight = (series["c_nc_umol_L"] / truth["c_nc_umol_L"])[good], (1 / series["c_nc_umol_L_err"])[good] ** 2
-    factor = np.average(ratio, weights=weight)
+    ratios, weights = [], []
+    for name in ("c_nc_umol_L", "yield"):  # one scale factor for both
+        ratios.append(series[name][good] / truth[name][good])
+        weights.append((truth[name][good] / series[name + "_err"][good]) ** 2)
+    factor = np.average(ratios, weights=weights)
     for name, scale in (("r_nm", 1.0), ("sigma_r_nm", 1.0), ("c_nc_umol_L", factor), ("yield", factor)):
-        pull = ((series[name] / scale - truth[name]) / (series[name + "_err"] / scale))[good]
+        pull = (series[name][good] / scale - truth[name][good]) / (series[name + "_err"][good] / scale)
         pull = pull[np.isfinite(pull)]
         assert abs(pull.mean()) < 0.75, name
         assert 0.8 < pull.std() < 1.2, name
-    assert abs(factor - 1) < 3.5 * np.median((series["c_nc_umol_L_sys"] / series["c_nc_umol_L"])[good])
+    assert abs(factor - 1) < 3.5 * np.median(series["c_nc_umol_L_sys"][good] / series["c_nc_umol_L"][good])
 
 
 def test_weak_frames_scatter_as_their_errors_say(series_and_truth):
