@@ -82,8 +82,9 @@ def check(run_file: Path) -> None:
         from saxs_pipeline import runfile
 
         loaded = runfile.load(run_file)
-        from saxs_pipeline.apps import describe, terminal
+        from saxs_pipeline.apps import batch, describe, terminal
 
+        batch.check_output(loaded)
         terminal.print_rows(describe.check(loaded))
 
 

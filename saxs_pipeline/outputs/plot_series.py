@@ -64,11 +64,13 @@ def draw_radius(result: RunResult) -> Drawing | None:
 
 
 def _mark_last(ax: Axes, estimate: Estimate, row: int, unit: str) -> None:
-    """Dotted line at the last reported value, with the value."""
-    value, error = estimate.value[row], estimate.statistical[row]
+    """Dotted line at the last reported value, with the value and its statistical and systematic uncertainty."""
+    value, errors = estimate.value[row], [estimate.statistical[row]]
+    if estimate.systematic[row] > 0:
+        errors.append(estimate.systematic[row])
     ax.axhline(value, color=GREY, linestyle=":", zorder=1)
     ax.annotate(
-        plus_minus(value, error, unit=unit), (0.12, value), (0, -2), xycoords=ax.get_yaxis_transform(),
+        plus_minus(value, *errors, unit=unit), (0.12, value), (0, -2), xycoords=ax.get_yaxis_transform(),
         textcoords="offset points", va="top", color=GREY, fontsize=6.5,
         bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7}, zorder=5,
     )  # fmt: skip
