@@ -177,8 +177,11 @@ def test_sigma_scales_the_errors_and_chi2_only(factor, seed):
     _, intensity, sigma = growing(4, seed)
     one = fit_frames(Q, intensity, sigma, **SEARCH)
     other = fit_frames(Q, intensity, factor * sigma, **SEARCH)
-    # each stops within 0.001 of its own standard errors, then takes one more step
-    assert (np.abs(other.values - one.values) < 2e-3 * (1 + factor) * errors(one)).all()
+    # each stops at a step of 0.001 of its own standard errors; frames too weak to report a size converge slower
+    distance = np.abs(other.values - one.values) / (1e-3 * np.maximum(1, factor) * errors(one))
+    reported = np.minimum(1, 1 / factor) * one.values[:, 0] >= 5 * errors(one)[:, 0]
+    assert (distance[reported] < 1).all()
+    assert (distance < 5).all()
     np.testing.assert_allclose(errors(other), factor * errors(one), rtol=1e-2)
     np.testing.assert_allclose(other.chi2_red * factor**2, one.chi2_red, rtol=1e-6)
 
