@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from saxs_pipeline.config import Engine
@@ -15,7 +17,7 @@ from saxs_pipeline.plan import Plan
 from saxs_pipeline.types import BadInput, SourceInfo
 
 if TYPE_CHECKING:
-    from multiprocessing.queues import Queue
+    from multiprocessing.connection import Connection
 
 MOST_FRAMES = 32
 CHUNK_BYTES = 2**24
@@ -56,58 +58,80 @@ def run_chunks(plan: Plan, engine: Engine, on_frames: Callable[[int], None]) -> 
     def posttask(key: Any, result: Any, dsk: Any, state: Any, worker: Any) -> None:
         on_frames(done.get(key, 0))
 
+    scheduler: str = engine.scheduler
+    call: Callable[[int, int], ChunkResult] = partial(process, plan)
     with ExitStack() as stack:
         stack.enter_context(Callback(posttask=posttask))
         if engine.scheduler == "processes":
-            pool = stack.enter_context(_process_pool(plan, workers(engine)))
-            call, settings = _process_in_worker, {"scheduler": "processes", "pool": pool, "chunksize": 1}
-        else:
-            call = lambda start, stop: process(plan, start, stop)  # noqa: E731
-            settings = {"scheduler": engine.scheduler, "num_workers": workers(engine)}
+            scheduler, call = "threads", stack.enter_context(_worker_processes(plan, workers(engine)))
         delayed = dask.delayed(call, pure=False, traverse=False)
         tasks = [delayed(start, stop, dask_key_name=f"chunk-{start}") for start, stop in pieces]
-        try:
-            return list(dask.compute(*tasks, optimize_graph=False, **settings))
-        except BrokenExecutor:
-            raise BadInput(
-                "engine: a worker process died (killed, or out of memory); "
-                "run again, with fewer workers or smaller chunks"
-            ) from None
+        return list(dask.compute(*tasks, optimize_graph=False, scheduler=scheduler, num_workers=workers(engine)))
 
 
-_worker_plan: Plan | None = None
-
-
-def _start_worker(plans: Queue[Plan]) -> None:
-    """Give a new worker process the plan, once; chunks then travel as two numbers."""
-    global _worker_plan  # noqa: PLW0603
+def _work(connection: Connection) -> None:
+    """Life of a worker process: receive the plan once, then (start, stop) of chunks until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's business; it ends its workers
-    _worker_plan = plans.get()
-
-
-def _process_in_worker(start: int, stop: int) -> ChunkResult:
-    assert _worker_plan is not None
-    return process(_worker_plan, start, stop)
+    with suppress(EOFError, BrokenPipeError):
+        plan = connection.recv()
+        while True:
+            start, stop = connection.recv()
+            try:
+                answer: ChunkResult | Exception = process(plan, start, stop)
+            except Exception as error:
+                error.add_note(traceback.format_exc())
+                answer = error
+            connection.send(answer)
 
 
 @contextmanager
-def _process_pool(plan: Plan, n: int) -> Iterator[Executor]:
-    """Spawned workers (forking after pyFAI has used threads deadlocks), one OpenMP thread each.
+def _death_is_bad_input() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, OSError):
+        raise BadInput(
+            "engine: a worker process died (killed, or out of memory); run again, with fewer workers or smaller chunks"
+        ) from None
 
-    The plan goes through a queue: as an argument of the spawn it is written to a pipe that nobody reads any more when
-    the new process dies, and the run would hang.
+
+@contextmanager
+def _worker_processes(plan: Plan, n: int) -> Iterator[Callable[[int, int], ChunkResult]]:
+    """process(start, stop) in one of n spawned processes (forking after pyFAI has used threads deadlocks).
+
+    Each has a pipe of its own, so its death is an end of file to the one thread that waits for it. In the pools of
+    concurrent.futures workers share queues and their locks, and a run hangs when one dies while another is being
+    started or half-way through sending a result.
     """
     import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("spawn")
-    plans: Queue[Plan] = context.Queue()
-    for _ in range(n):
-        plans.put(plan)
+    idle: SimpleQueue[Connection] = SimpleQueue()
+    processes, connections = [], []
+
+    def call(start: int, stop: int) -> ChunkResult:
+        connection = idle.get()
+        with _death_is_bad_input():
+            connection.send((start, stop))
+            answer = connection.recv()
+        idle.put(connection)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
     try:
-        with ProcessPoolExecutor(n, mp_context=context, initializer=_start_worker, initargs=(plans,)) as pool:
-            yield pool
+        for _ in range(n):
+            ours, theirs = context.Pipe()
+            processes.append(context.Process(target=_work, args=(theirs,), daemon=True))
+            processes[-1].start()
+            theirs.close()
+            connections.append(ours)
+        for connection in connections:
+            with _death_is_bad_input():
+                connection.send(plan)
+            idle.put(connection)
+        yield call
     finally:
-        plans.close()
-        plans.cancel_join_thread()
+        for worker in processes:
+            worker.terminate()
+            worker.join()

@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saxs_pipeline.config import Engine
-from saxs_pipeline.engine import bounds, workers
+from saxs_pipeline.engine import _worker_processes, bounds, workers
+from saxs_pipeline.plan import prepare
+from saxs_pipeline.runfile import load
 from tests.conftest import variant
 
 
@@ -44,17 +46,32 @@ def children(pid: int) -> list[int]:
     return found
 
 
+@pytest.mark.parametrize("delay_s", [0, 0.3, 1])  # while it starts, imports, works
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to find the worker processes")
-def test_a_killed_worker_is_one_clear_line_and_leaves_nothing(beamtime):
+def test_a_killed_worker_is_one_clear_line_and_leaves_nothing(beamtime, delay_s):
     path = variant(beamtime, "killed", ("engine: {scheduler: threads}", "engine: {scheduler: processes, chunk: 1}"))
-    run = subprocess.Popen([sys.executable, "-m", "saxs_pipeline", "run", path], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (found := children(run.pid)) and time.monotonic() < deadline and run.poll() is None:
-        time.sleep(0.01)
-    assert found, run.communicate()[1]
-    os.kill(found[0], signal.SIGKILL)
-    message = run.communicate(timeout=120)[1]
+    with subprocess.Popen(
+        [sys.executable, "-m", "saxs_pipeline", "run", path], stderr=subprocess.PIPE, text=True
+    ) as run:
+        try:
+            deadline = time.monotonic() + 60
+            while not (found := children(run.pid)) and time.monotonic() < deadline and run.poll() is None:
+                time.sleep(0.001)
+            assert found, run.communicate()[1]
+            time.sleep(delay_s)
+            os.kill(found[0], signal.SIGKILL)
+            message = run.communicate(timeout=120)[1]
+        finally:
+            run.kill()
     assert run.returncode == 2, message
     assert message.count("\n") == 1
     assert message.startswith("engine: a worker process died")
     assert not (beamtime / "killed").exists()
+
+
+def test_an_error_in_a_worker_is_raised_in_the_run_with_its_place(beamtime):
+    with _worker_processes(prepare(load(beamtime / "run.yaml")), 1) as call:
+        with pytest.raises(TypeError) as caught:
+            call(0, None)
+        assert "pipeline.py" in caught.value.__notes__[0]
+        assert len(call(0, 2).curves.index) == 2
