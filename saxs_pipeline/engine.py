@@ -71,7 +71,6 @@ def run_chunks(plan: Plan, engine: Engine, on_frames: Callable[[int], None]) -> 
 
 def _work(connection: Connection) -> None:
     """Life of a worker process: receive the plan once, then (start, stop) of chunks until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's business; it ends its workers
     with suppress(EOFError, BrokenPipeError):
         plan = connection.recv()
         while True:
@@ -82,6 +81,24 @@ def _work(connection: Connection) -> None:
                 error.add_note(traceback.format_exc())
                 answer = error
             connection.send(answer)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Ctrl-C waits until processes are started, and they never see it: to end them is the run's business."""
+    from multiprocessing import resource_tracker
+
+    held: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    resource_tracker.ensure_running()  # would unblock the signal if the first process started it
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGINT, handler)
+    if held:
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -120,12 +137,13 @@ def _worker_processes(plan: Plan, n: int) -> Iterator[Callable[[int, int], Chunk
         return answer  # type: ignore[no-any-return]
 
     try:
-        for _ in range(n):
-            ours, theirs = context.Pipe()
-            processes.append(context.Process(target=_work, args=(theirs,), daemon=True))
-            processes[-1].start()
-            theirs.close()
-            connections.append(ours)
+        with _without_interrupts():
+            for _ in range(n):
+                ours, theirs = context.Pipe()
+                processes.append(context.Process(target=_work, args=(theirs,), daemon=True))
+                processes[-1].start()
+                theirs.close()
+                connections.append(ours)
         for connection in connections:
             with _death_is_bad_input():
                 connection.send(plan)

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -46,27 +48,72 @@ def children(pid: int) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("delay_s", [0, 0.3, 1])  # while it starts, imports, works
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to find the worker processes")
-def test_a_killed_worker_is_one_clear_line_and_leaves_nothing(beamtime, delay_s):
-    path = variant(beamtime, "killed", ("engine: {scheduler: threads}", "engine: {scheduler: processes, chunk: 1}"))
-    with subprocess.Popen(
-        [sys.executable, "-m", "saxs_pipeline", "run", path], stderr=subprocess.PIPE, text=True
-    ) as run:
+@contextmanager
+def with_workers(beamtime: Path, name: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A run in processes, from the moment its first worker exists, and the workers' numbers."""
+    path = variant(beamtime, name, ("engine: {scheduler: threads}", "engine: {scheduler: processes, chunk: 1}"))
+    arguments = [sys.executable, "-m", "saxs_pipeline", "run", path]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
         try:
             deadline = time.monotonic() + 60
             while not (found := children(run.pid)) and time.monotonic() < deadline and run.poll() is None:
                 time.sleep(0.001)
             assert found, run.communicate()[1]
-            time.sleep(delay_s)
-            os.kill(found[0], signal.SIGKILL)
-            message = run.communicate(timeout=120)[1]
+            yield run, found
         finally:
             run.kill()
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to find worker processes")
+moments = pytest.mark.parametrize("delay_s", [0, 0.3, 1], ids=["starting", "importing", "working"])
+
+
+@needs_proc
+@moments
+def test_a_killed_worker_is_one_clear_line_and_leaves_nothing(beamtime, delay_s):
+    with with_workers(beamtime, "killed") as (run, found):
+        time.sleep(delay_s)
+        os.kill(found[0], signal.SIGKILL)
+        message = run.communicate(timeout=120)[1]
     assert run.returncode == 2, message
     assert message.count("\n") == 1
     assert message.startswith("engine: a worker process died")
     assert not (beamtime / "killed").exists()
+
+
+@needs_proc
+@moments
+def test_ctrl_c_ends_a_run_and_its_workers_without_a_traceback(beamtime, delay_s):
+    with with_workers(beamtime, "interrupted") as (run, _):
+        time.sleep(delay_s)
+        os.killpg(run.pid, signal.SIGINT)
+        message = run.communicate(timeout=120)[1]
+        assert children(run.pid) == []
+    assert run.returncode in (1, -signal.SIGINT)  # the latter where it passed through exec(), as in an import
+    assert message == "\nAborted!\n"
+    assert not (beamtime / "interrupted").exists()
+
+
+def test_ctrl_c_inside_a_finaliser_still_ends_the_run():
+    script = """
+import os, signal, time
+from saxs_pipeline.apps.cli import main
+
+class Finaliser:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+
+@main.command()
+def slow():
+    Finaliser()
+    time.sleep(60)
+
+main(["slow"])
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False)
+    assert run.returncode == 1
+    assert run.stderr == "\nAborted!\n"
 
 
 def test_an_error_in_a_worker_is_raised_in_the_run_with_its_place(beamtime):

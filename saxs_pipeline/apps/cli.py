@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from saxs_pipeline import __version__
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 BAD_INPUT = 2
 _FILE = click.Path(path_type=Path)
@@ -40,6 +47,14 @@ def _clear_errors() -> Iterator[None]:
         sys.exit(BAD_INPUT)
 
 
+def _interrupt_again(unraisable: UnraisableHookArgs) -> None:
+    """Ctrl-C that arrives inside a finaliser is only printed by Python; raise it again once that has ended."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="saxs-pipeline")
 def main() -> None:
@@ -51,6 +66,7 @@ def main() -> None:
       saxs-pipeline check beamtime/run.yaml
       saxs-pipeline run beamtime/run.yaml
     """
+    sys.unraisablehook = _interrupt_again
 
 
 @main.command()
