@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -70,7 +71,7 @@ def run_chunks(plan: Plan, engine: Engine, on_frames: Callable[[int], None]) -> 
 
 
 def _work(connection: Connection) -> None:
-    """Life of a worker process: receive the plan once, then (start, stop) of chunks until the pipe is closed."""
+    """Life of a worker process: receive the plan once, then (start, stop) of chunks until the run ends it or dies."""
     with suppress(EOFError, BrokenPipeError):
         plan = connection.recv()
         while True:
@@ -89,14 +90,17 @@ def _without_interrupts() -> Iterator[None]:
     from multiprocessing import resource_tracker
 
     held: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    main = threading.current_thread() is threading.main_thread()  # only there does Ctrl-C raise
+    if main:
+        handler = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
     resource_tracker.ensure_running()  # would unblock the signal if the first process started it
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        signal.signal(signal.SIGINT, handler)
+        if main:
+            signal.signal(signal.SIGINT, handler)
     if held:
         raise KeyboardInterrupt
 
@@ -140,8 +144,9 @@ def _worker_processes(plan: Plan, n: int) -> Iterator[Callable[[int, int], Chunk
         with _without_interrupts():
             for _ in range(n):
                 ours, theirs = context.Pipe()
-                processes.append(context.Process(target=_work, args=(theirs,), daemon=True))
-                processes[-1].start()
+                worker = context.Process(target=_work, args=(theirs,), daemon=True)
+                worker.start()
+                processes.append(worker)
                 theirs.close()
                 connections.append(ours)
         for connection in connections:
@@ -152,4 +157,5 @@ def _worker_processes(plan: Plan, n: int) -> Iterator[Callable[[int, int], Chunk
     finally:
         for worker in processes:
             worker.terminate()
+        for worker in processes:
             worker.join()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -94,6 +95,20 @@ def test_ctrl_c_ends_a_run_and_its_workers_without_a_traceback(beamtime, delay_s
     assert not (beamtime / "interrupted").exists()
 
 
+@needs_proc
+@moments
+def test_workers_end_when_the_run_is_killed(beamtime, delay_s):
+    with with_workers(beamtime, "gone") as (run, _):
+        time.sleep(delay_s)
+        found = children(run.pid)
+        run.kill()
+        run.wait()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}/exe").exists() for pid in found) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(Path(f"/proc/{pid}/exe").exists() for pid in found)
+
+
 def test_ctrl_c_inside_a_finaliser_still_ends_the_run():
     script = """
 import os, signal, time
@@ -114,6 +129,15 @@ main(["slow"])
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False)
     assert run.returncode == 1
     assert run.stderr == "\nAborted!\n"
+
+
+def test_workers_can_be_started_from_any_thread(beamtime):
+    def first_frames() -> list[int]:
+        with _worker_processes(prepare(load(beamtime / "run.yaml")), 1) as call:
+            return list(call(0, 2).curves.index)
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(first_frames).result() == [0, 1]
 
 
 def test_an_error_in_a_worker_is_raised_in_the_run_with_its_place(beamtime):
