@@ -53,7 +53,7 @@ def draw_radius(result: RunResult) -> Drawing | None:
         ax.set_ylabel(label)
         panel_letter(ax, letter)
     axis.apply(lower)
-    margins(figure)
+    margins(figure, top=4.5, gap=4.5)
     caption = (
         "Mean radius r (a) and standard deviation σ_r of the radii (b) against the time since the time zero. "
         f"Bars: statistical standard uncertainty. Dotted: last reported frame ({_last(quantities, row)}). "
@@ -64,16 +64,12 @@ def draw_radius(result: RunResult) -> Drawing | None:
 
 
 def _mark_last(ax: Axes, estimate: Estimate, row: int, unit: str) -> None:
-    """Dotted line at the last reported value, with the value and its statistical and systematic uncertainty."""
+    """Dotted line at the last reported value; above the panel the value, its statistical, systematic uncertainty."""
     value, errors = estimate.value[row], [estimate.statistical[row]]
     if estimate.systematic[row] > 0:
         errors.append(estimate.systematic[row])
     ax.axhline(value, color=GREY, linestyle=":", zorder=1)
-    ax.annotate(
-        plus_minus(value, *errors, unit=unit), (0.12, value), (0, -2), xycoords=ax.get_yaxis_transform(),
-        textcoords="offset points", va="top", color=GREY, fontsize=6.5,
-        bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7}, zorder=5,
-    )  # fmt: skip
+    ax.set_title(plus_minus(value, *errors, unit=unit), loc="right", pad=2, color=GREY, fontsize=6.5)
 
 
 def _last(quantities: Quantities, row: int) -> str:
@@ -150,7 +146,7 @@ def draw_concentration_yield(result: RunResult) -> Drawing | None:
         if len(panels) > 1:
             panel_letter(ax, letter)
     axis.apply(axes[-1])
-    margins(figure)
+    margins(figure, top=4.5, gap=4.5)
     return Drawing(
         "concentration_yield", figure, _concentration_caption(result, axis, shown & weak, len(panels)),
         "Concentration of nanocrystals and yield against time, with statistical bars and a systematic band.",
