@@ -98,7 +98,7 @@ def one_run(seed: int, frames: int, work: Path) -> dict:
 
 def common_factor(s: dict, t: dict, good: np.ndarray) -> float:
     """The one factor that c and yield share, by weighted least squares over both."""
-    ratio = np.concatenate([(s[name] / t[name])[good] for name in ("c_nc_umol_L", "yield")])
+    ratio = np.concatenate([s[name][good] / t[name][good] for name in ("c_nc_umol_L", "yield")])
     weight = np.concatenate([(t[name] / s[f"{name}_err"])[good] ** 2 for name in ("c_nc_umol_L", "yield")])
     return float(np.average(ratio, weights=weight))
 
