@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from saxs_pipeline.reaction import Comparison, SeriesAnalysis
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -296,3 +299,5 @@ class RunResult:
     quantities: Quantities | None
     provenance: Provenance
     warnings: tuple[str, ...]
+    analysis: SeriesAnalysis | None = None
+    comparison: Comparison | None = None

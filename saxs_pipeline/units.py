@@ -42,6 +42,7 @@ dimensionless = 1
 angstrom = 1e-10 * meter = Å = Angstrom
 liter = 1e-3 * meter ** 3 = L = l = litre
 molar = mole / liter = M
+joule = 1e3 * gram * meter ** 2 / second ** 2 = J
 """.strip().splitlines()
 """The units of the field. pint's own list takes half a second to build and has none that a run file needs besides."""
 
