@@ -64,7 +64,8 @@ def finish(plan: Plan, run: RunFile, chunks: Sequence[ChunkResult]) -> RunResult
 def _join_fits(tables: Sequence[FitTable]) -> FitTable:
     arrays = ("index", "values", "covariance", "chi2_red", "n_points", "converged")
     joined = {name: np.concatenate([getattr(table, name) for table in tables]) for name in arrays}
-    return FitTable(**joined, flags=tuple(flag for table in tables for flag in table.flags))
+    flags = tuple(flag for table in tables for flag in table.flags)
+    return FitTable(**joined, flags=flags, amplitude=tables[0].amplitude)
 
 
 def _with_notes(plan: Plan, curves: Curves) -> Curves:

@@ -112,5 +112,4 @@ class Comparison:
     curve_sigma_nm: Floats
     curve_c_umol_L: Floats
     curve_yield: Floats
-    aliquots: tuple[ScaledAliquots, ...] = ()
     notes: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from saxs_pipeline.reaction import Comparison, SeriesAnalysis
+    from saxs_pipeline.reaction import Comparison, ScaledAliquots, SeriesAnalysis
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -225,6 +225,7 @@ class FitTable:
     values (n, 4) in the order of FIT_COLUMNS; covariance (n, 4, 4) from statistical and shared uncertainties, the
     latter including that of a size taken over from another frame;
     chi2_red (n,); n_points (n,); converged (n,); flags (n,) words joined by "|", "" if none.
+    amplitude: I(q) in 1/mm per µmol/L and nm⁶, 1 without a sample.
     """
 
     index: Ints
@@ -234,6 +235,7 @@ class FitTable:
     n_points: Ints
     converged: Bools
     flags: tuple[str, ...]
+    amplitude: float = 1.0
 
 
 class Estimate(NamedTuple):
@@ -301,3 +303,4 @@ class RunResult:
     warnings: tuple[str, ...]
     analysis: SeriesAnalysis | None = None
     comparison: Comparison | None = None
+    aliquots: ScaledAliquots | None = None

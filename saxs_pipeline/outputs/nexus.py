@@ -168,6 +168,7 @@ def _write_fits(entry: h5py.Group, fits: FitTable) -> None:
     _array(group, "converged", fits.converged)
     _array(group, "frame", fits.index)
     _texts(group, "flag", fits.flags)
+    group["amplitude"] = fits.amplitude
 
 
 def _write_model(entry: h5py.Group, model: Floats, curves: Curves) -> None:
@@ -314,6 +315,7 @@ def _read_fits(group: h5py.Group) -> FitTable:
         n_points=group["points"][()],
         converged=group["converged"][()],
         flags=_text_tuple(group["flag"]),
+        amplitude=float(group["amplitude"][()]),
     )
 
 

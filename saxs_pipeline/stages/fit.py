@@ -50,6 +50,7 @@ def fit(curves: Curves, model: Model, factor: float) -> tuple[FitTable, Floats]:
         n_points=result.n_points,
         converged=result.converged,
         flags=("",) * len(curves.index),
+        amplitude=factor,
     )
     return table, _spread(result.model, window)
 
