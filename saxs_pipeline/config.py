@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, model_validator
 
 from saxs_pipeline.fields import (
     Files,
@@ -25,24 +24,16 @@ from saxs_pipeline.fields import (
     Radians,
     Ratio,
     Seconds,
+    Section,
     SizeRange,
     Thickness,
     Time_s,
     TimeRange,
+    Title,
+    misplaced,
 )
+from saxs_pipeline.reaction_config import AliquotTable, Kinetics
 from saxs_pipeline.types import Uncertain
-
-
-def misplaced(key: str, message: str) -> PydanticCustomError:
-    """An error of a whole section that belongs to one of its keys (the message is data, braces stay as they are)."""
-    return PydanticCustomError("misplaced", "{message}", {"key": key, "message": message})
-
-
-class Section(BaseModel):
-    """A section of the run file: unknown keys are errors, values do not change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
 
 # --- data ------------------------------------------------------------------------------------------------------------
 
@@ -307,7 +298,7 @@ class Output(Section):
 class RunConfig(Section):
     """A whole run file."""
 
-    title: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+    title: Title
     data: Data
     geometry: Geometry | None = None
     corrections: Corrections | None = None
@@ -316,6 +307,8 @@ class RunConfig(Section):
     background: BackgroundChoice | None = None
     sample: Sample | None = None
     model: Model | None = None
+    kinetics: Kinetics | None = None
+    aliquots: AliquotTable | None = None
     engine: Engine = Engine()
     output: Output = Output()
 
@@ -334,6 +327,7 @@ class RunConfig(Section):
         if self.background is not None and self.background.file is not None and self.data.frames is None:
             raise misplaced("background", "`file` goes with data.frames; for curves give `curve`, `time` or `frames`")
         self._check_model_window()
+        self._check_concentrations()
         return self
 
     def _check_model_window(self) -> None:
@@ -342,3 +336,17 @@ class RunConfig(Section):
         low, high = self.integration.q_min, self.integration.q_max
         if self.model.q_min < low * (1 - 1e-9) or self.model.q_max > high * (1 + 1e-9):
             raise misplaced("model", f"the fit's q range must lie within the integrated one, {low:g} to {high:g} 1/nm")
+
+    def _check_concentrations(self) -> None:
+        """The kinetic model and a fitted scale of aliquots need c_NC of the series."""
+        missing = [f"the section `{key}`" for key in ("sample", "model") if getattr(self, key) is None]
+        if self.data.frames is not None and not self.intensity.absolute:
+            missing.append("an absolute scale, `intensity: {water: …}` or `intensity: {scale: …}`")
+        if missing and self.kinetics is not None:
+            raise misplaced("kinetics", f"a comparison needs c_NC of the series; add {' and '.join(missing)}")
+        if missing and self.aliquots is not None and self.aliquots.scale is None:
+            raise misplaced(
+                "aliquots", f"to fit their scale needs c_NC of the series; add {' and '.join(missing)}, or give a scale"
+            )
+        if self.aliquots is not None and self.model is None:
+            raise misplaced("aliquots", "there is no series to show them beside; add the section `model`")

@@ -1,4 +1,4 @@
-"""Field types of the run file: quantities with units, existing files, ranges.
+"""Field types of the run file and the parameter file: sections, quantities with units, existing files, ranges.
 
 Each validator raises ValueError with one sentence that says how to mend the value.
 """
@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
+    ConfigDict,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -20,10 +22,24 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from saxs_pipeline import units
 from saxs_pipeline.types import Uncertain
+
+
+def misplaced(key: str, message: str, *more: tuple[str, str]) -> PydanticCustomError:
+    """An error of a whole section that belongs to one of its keys, and any further (key, message) found with it.
+
+    The message is data: braces in it stay as they are.
+    """
+    return PydanticCustomError("misplaced", "{message}", {"message": message, "places": ((key, message), *more)})
+
+
+class Section(BaseModel):
+    """A section of the run file: unknown keys are errors, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
 @dataclass(frozen=True)
@@ -55,6 +71,7 @@ class Quantity:
         return {"type": "string" if self.unit else ["number", "string"], "description": f"a quantity, {form}"}
 
 
+Title = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Seconds = Annotated[float, Quantity("s")]
 Metres = Annotated[float, Quantity("m")]

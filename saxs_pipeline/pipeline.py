@@ -1,7 +1,7 @@
 """The chain: frames → integrate → reduce → fit → quantify. The only place that knows the order of the stages.
 
 `plan.prepare` looks at the references once, `process` does a chunk (anywhere, independently of the others), `finish`
-joins the chunks. Batch and live runs use the same three.
+joins the chunks, `conclude` says what the series tells about the reaction. Batch and live runs use the same four.
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from saxs_pipeline import provenance
+from saxs_pipeline.io.aliquots import read_aliquots
 from saxs_pipeline.plan import Plan
+from saxs_pipeline.reaction import Aliquots
 from saxs_pipeline.runfile import RunFile
-from saxs_pipeline.stages import quantify, reduce
+from saxs_pipeline.stages import degenerate, quantify, reduce
+from saxs_pipeline.stages.analyse import analyse
+from saxs_pipeline.stages.compare import compare
 from saxs_pipeline.stages.fit import POOR, fit, poor, refit_weak
-from saxs_pipeline.types import Curves, FitTable, Floats, Quantities, RunResult
+from saxs_pipeline.stages.overlay import overlay
+from saxs_pipeline.types import BadInput, Curves, FitTable, Floats, Quantities, RunResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +63,43 @@ def finish(plan: Plan, run: RunFile, chunks: Sequence[ChunkResult]) -> RunResult
         quantities=quantities,
         provenance=provenance.collect(run, plan),
         warnings=(*plan.warnings, *_frame_warnings(plan, curves), *_doubts(plan, curves, quantities)),
+    )
+
+
+def check_reaction(run: RunFile) -> Aliquots | None:
+    """What can be known to be wrong with the sections `kinetics` and `aliquots` before any frame; the aliquots."""
+    kinetics, table = run.config.kinetics, run.config.aliquots
+    if kinetics is not None and run.kinetics is not None:
+        try:
+            degenerate.check(kinetics.fit, run.kinetics.config)
+        except BadInput as error:
+            raise run.error("kinetics.fit", str(error)) from None
+    return None if table is None else read_aliquots(table.file, table)
+
+
+def conclude(result: RunResult, run: RunFile) -> RunResult:
+    """The result with the analysis of its series, aliquots beside it, and its comparison with the kinetic model.
+
+    Where these two fail, a warning says why: the reduced data are not lost for it.
+    """
+    if result.fits is None or result.quantities is None or result.model is None:
+        return result
+    warnings = list(result.warnings)
+    analysis = analyse(result.curves, result.fits, result.quantities, result.model)
+    aliquots, comparison = None, None
+    table = check_reaction(run)
+    if table is not None and run.config.aliquots is not None:
+        try:
+            aliquots = overlay(table, result.quantities, run.config.aliquots.scale)
+        except BadInput as error:
+            warnings.append(f"aliquots are not shown: {error}")
+    if run.kinetics is not None and run.config.kinetics is not None:
+        try:
+            comparison = compare(result, run.kinetics.config, run.config.kinetics.fit)
+        except BadInput as error:
+            warnings.append(f"no comparison with the kinetic model: {error}")
+    return replace(
+        result, analysis=analysis, aliquots=aliquots, comparison=comparison, warnings=tuple(dict.fromkeys(warnings))
     )
 
 

@@ -24,14 +24,21 @@ EQUATIONS = (
 def collect(run: RunFile, plan: Plan) -> Provenance:
     """Provenance of a run: everything that could change its numbers, and nothing that could not (no clock)."""
     return Provenance(
-        config_text=run.text,
-        config_digest=digest(run.config),
+        config_text=_text(run),
+        config_digest=digest(run.config, None if run.kinetics is None else run.kinetics.config),
         versions={"saxs_pipeline": __version__, **{name: version(name) for name in PACKAGES}},
         inputs=_inputs(run),
         equations=EQUATIONS,
         geometry={} if plan.spec is None else dict(plan.spec.geometry),
         notes=() if plan.series is None else (f"times: {plan.series.time_origin}",),
     )
+
+
+def _text(run: RunFile) -> str:
+    """The run file as written, and behind it the kinetic parameter file it names."""
+    if run.kinetics is None:
+        return run.text
+    return f"{run.text.rstrip()}\n\n# --- {run.kinetics.path.name} ---\n{run.kinetics.text}"
 
 
 def _inputs(run: RunFile) -> tuple[InputFile, ...]:

@@ -66,7 +66,10 @@ class KineticParameter(NamedTuple):
 
 @dataclass(frozen=True)
 class Aliquots:
-    """Ex-situ series, each (k,): NaN where not measured; the errors are standard uncertainties."""
+    """Ex-situ series, each (k,): NaN where not measured; the errors are standard uncertainties.
+
+    correlation: of the errors of c and yield of one aliquot; None where they were measured independently.
+    """
 
     time_s: Floats
     radius_nm: Floats
@@ -76,10 +79,11 @@ class Aliquots:
     yield_: Floats
     yield_error: Floats
     source: str
+    correlation: Floats | None = None
 
 
 class ScaledAliquots(NamedTuple):
-    """Aliquots beside the series: measured in situ = scale · aliquot for c and yield; fixed scales have error 0."""
+    """Aliquots beside the series: aliquot = scale · in situ for c and yield; a fixed scale has error 0."""
 
     aliquots: Aliquots
     scale: Uncertain

@@ -1,83 +1,212 @@
-"""Reading a run file: YAML with positions → RunConfig, all mistakes reported at once as file:line:column."""
+"""Run files and kinetic parameter files: YAML with positions → config, all mistakes at once as file:line:column."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
 import json
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from saxs_pipeline.config import RunConfig
+from saxs_pipeline.kinetic_config import KineticModel
 from saxs_pipeline.types import BadInput
 
 Position = tuple[int, int]
 Location = tuple[str | int, ...]
+Config = TypeVar("Config", bound=BaseModel)
 
 MOST_NODES = 100_000
 
 
 @dataclass(frozen=True)
+class ModelFile:
+    """A loaded parameter file: its path, its text as written, what it says under `settings` (key → "key=value")."""
+
+    path: Path
+    text: str
+    config: KineticModel
+    positions: dict[Location, Position]
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def error(self, key: str, message: str) -> BadInput:
+        """An error found later, at the place of `key` ("gamma") in the file, or naming the setting that gave it."""
+        return BadInput(_line(_Places(self.path, self.positions, self.settings), tuple(key.split(".")), message))
+
+
+@dataclass(frozen=True)
 class RunFile:
-    """A loaded run file: its path, its text as written and what it says."""
+    """A loaded run file: its path, its text as written, what it says, and the parameter file it names."""
 
     path: Path
     text: str
     config: RunConfig
     positions: dict[Location, Position]
+    kinetics: ModelFile | None = None
 
     def error(self, key: str, message: str) -> BadInput:
         """An error found later (e.g. in the files named), at the place of `key` ("data.frames") in the run file."""
-        return BadInput(_line(self.path, self.positions, tuple(key.split(".")), message))
+        return BadInput(_line(_Places(self.path, self.positions), tuple(key.split(".")), message))
 
 
 def load(path: Path, *, must_exist: bool = True) -> RunFile:
-    """Read and check a run file.
+    """Read and check a run file, and the parameter file it names.
 
     Paths in it are relative to its folder; with `must_exist=False` files that are not there yet are accepted.
     Raises BadInput with one line per mistake, `run.yaml:LINE:COL: key: what is wrong and how to mend it`.
     """
-    text = _read_text(path)
-    data, positions = _parse(path, text)
+    text = _read_text(path, _RUN)
+    data, positions = _parse(path, text, _RUN)
     context = {"base": path.resolve().parent, "must_exist": must_exist}
     try:
-        config = RunConfig.model_validate(data, context=context)
-    except ValidationError as error:
-        lines = [
-            _line(path, positions, *_explain(detail)) for detail in error.errors(include_url=False, include_input=True)
-        ]
-        raise BadInput(*dict.fromkeys(lines)) from None
-    return RunFile(path, text, config, positions)
+        config = _checked(RunConfig, data, context, _Places(path, positions))
+    except BadInput as error:
+        raise BadInput(*error.messages, *_model_mistakes(data, path)) from None
+    kinetics = load_model(config.kinetics.model) if config.kinetics is not None else None
+    run = RunFile(path, text, config, positions, kinetics)
+    if config.kinetics is not None and kinetics is not None:
+        unused = [symbol for symbol in config.kinetics.fit if symbol not in kinetics.config.symbols]
+        if unused:
+            used = ", ".join(kinetics.config.symbols)
+            raise run.error("kinetics.fit", f"{kinetics.path.name} has no single value of {unused[0]}; it has {used}")
+    return run
 
 
-def digest(config: RunConfig) -> str:
-    """SHA-256 of everything that can change a number (not: title, engine, output)."""
-    content = config.model_dump(exclude={"title", "engine", "output"})
+def load_model(path: Path, settings: Sequence[str] = ()) -> ModelFile:
+    """Read and check a kinetic parameter file, with settings "name=value" over what it says.
+
+    Values of settings are YAML; a bare number takes the unit in which the file, or else the default, writes it.
+    Raises BadInput with one line per mistake, `FILE:LINE:COL: key: …` or `--set name=value: …`.
+    """
+    text = _read_text(path, _MODEL)
+    data, positions = _parse(path, text, _MODEL)
+    given = _split(settings)
+    changes = {name: _setting(name, setting, data) for name, setting in given.items()}
+    context = {"base": path.resolve().parent, "must_exist": True}
+    config = _checked(KineticModel, data | changes, context, _Places(path, positions, given))
+    return ModelFile(path, text, config, positions, given)
+
+
+def digest(config: RunConfig, kinetics: KineticModel | None = None) -> str:
+    """SHA-256 of everything that can change a number (not: titles, engine, output); `kinetics` is RunFile.kinetics'."""
+    content = {"run": config.model_dump(exclude={"title", "engine", "output"})}
+    if kinetics is not None:
+        content["kinetics"] = kinetics.model_dump(exclude={"title"})
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def schema() -> dict[str, Any]:
-    """JSON schema of the run file."""
-    return RunConfig.model_json_schema()
+def schema(model: type[BaseModel] = RunConfig) -> dict[str, Any]:
+    """JSON schema of the run file, or of the parameter file (`KineticModel`)."""
+    return model.model_json_schema()
 
 
-def _read_text(path: Path) -> str:
+# --- settings over a parameter file ----------------------------------------------------------------------------------
+
+
+def _split(settings: Sequence[str]) -> dict[str, str]:
+    """Settings by name."""
+    given: dict[str, str] = {}
+    for setting in settings:
+        name, equals, _ = setting.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise BadInput(f"--set {setting}: write name=value, for example n=2")
+        if name in given:
+            raise BadInput(f"--set {setting}: {name} is set twice; leave one")
+        given[name] = setting
+    return given
+
+
+def _setting(name: str, setting: str, data: Mapping[str, Any]) -> Any:
+    """The value of a setting as the file would hold it."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        value = YAML(typ="safe", pure=True).load(setting.partition("=")[2])
+    except (YAMLError, ValueError, RecursionError):
+        raise BadInput(f"--set {setting}: the value is not valid YAML; put quotes around it") from None
+    known = KineticModel.model_fields.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or known is None:
+        return value
+    unit = _unit(data[name]) if name in data else UNITS_OF_DEFAULTS.get(name, "")
+    return f"{value!r} {unit}" if unit else value
+
+
+def _unit(text: Any) -> str:
+    """What follows the number in a quantity as written, "" if nothing does."""
+    match = re.fullmatch(r"\s*[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?\s*(.*?)\s*", text) if isinstance(text, str) else None
+    return match[1] if match else ""
+
+
+UNITS_OF_DEFAULTS = {"end": "s", "T": "K"}
+"""Units of the quantities that a parameter file may leave out."""
+
+
+# --- reading and checking --------------------------------------------------------------------------------------------
+
+
+class _Kind(NamedTuple):
+    """What a file is called in messages, and what it holds."""
+
+    name: str
+    holds: str
+
+
+_RUN = _Kind("run file", "sections such as `title:` and `data:`")
+_MODEL = _Kind("parameter file", "keys such as `title:` and `gamma: 0.2 J/m^2`")
+
+
+class _Places(NamedTuple):
+    """Where each value of a file stands; `settings` by key are those that came from the command line."""
+
+    path: Path
+    positions: Mapping[Location, Position]
+    settings: Mapping[str, str] = {}
+
+
+def _checked(model: type[Config], data: Any, context: dict[str, Any], places: _Places) -> Config:
+    try:
+        return model.model_validate(data, context=context)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=True)
+        lines = [_line(places, *found) for detail in details for found in _explain(detail, model)]
+        raise BadInput(*dict.fromkeys(lines)) from None
+
+
+def _model_mistakes(data: Any, path: Path) -> tuple[str, ...]:
+    """What is wrong in the parameter file that a faulty run file names; () where it names none that is there."""
+    section = data.get("kinetics")
+    name = section.get("model") if isinstance(section, dict) else None
+    file = path.resolve().parent / name if isinstance(name, str) and "\0" not in name else None
+    if file is None or not file.is_file():
+        return ()
+    try:
+        load_model(file)
+    except BadInput as error:
+        return error.messages
+    return ()
+
+
+def _read_text(path: Path, kind: _Kind) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BadInput(f"{path}: run file not found; give the path of a .yaml file") from None
+        raise BadInput(f"{path}: {kind.name} not found; give the path of a .yaml file") from None
     except IsADirectoryError:
-        raise BadInput(f"{path}: is a folder; give the run file in it, e.g. {path / 'run.yaml'}") from None
+        raise BadInput(f"{path}: is a folder; give the {kind.name} in it, e.g. {path / 'run.yaml'}") from None
     except UnicodeDecodeError:
-        raise BadInput(f"{path}: is not text (UTF-8); a run file is YAML") from None
+        raise BadInput(f"{path}: is not text (UTF-8); a {kind.name} is YAML") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _parse(path: Path, text: str) -> tuple[Any, dict[Location, Position]]:
+def _parse(path: Path, text: str, kind: _Kind) -> tuple[Any, dict[Location, Position]]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -85,7 +214,7 @@ def _parse(path: Path, text: str) -> tuple[Any, dict[Location, Position]]:
         YAML(typ="safe", pure=True).load(text)  # refuses tags, which the loader with positions lets pass
         tree = YAML(typ="rt").load(text)
     except RecursionError:
-        raise BadInput(f"{path}:1:1: nested too deeply; a run file has three levels") from None
+        raise BadInput(f"{path}:1:1: nested too deeply; a {kind.name} has three levels") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -94,11 +223,11 @@ def _parse(path: Path, text: str) -> tuple[Any, dict[Location, Position]]:
     except (YAMLError, ValueError) as error:
         raise BadInput(f"{path}:1:1: not valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(tree, dict):
-        raise BadInput(f"{path}:1:1: a run file holds sections such as `title:` and `data:`; this one holds none")
+        raise BadInput(f"{path}:1:1: a {kind.name} holds {kind.holds}; this one holds none")
     positions: dict[Location, Position] = {(): (1, 1)}
     data = _plain(tree, (), positions)
     if len(positions) > MOST_NODES:
-        raise BadInput(f"{path}:1:1: holds more than {MOST_NODES} values; a run file is short")
+        raise BadInput(f"{path}:1:1: holds more than {MOST_NODES} values; a {kind.name} is short")
     return data, positions
 
 
@@ -126,31 +255,30 @@ def _plain(node: Any, location: Location, positions: dict[Location, Position]) -
     return str(node)
 
 
-def _explain(detail: Any) -> tuple[Location, str]:
+def _explain(detail: Any, model: type[BaseModel]) -> list[tuple[Location, str]]:
     """Where and what, from one of pydantic's error records."""
     location: Location = tuple(detail["loc"])
     kind, message = detail["type"], str(detail["msg"])
     if kind == "misplaced":
-        key = detail["ctx"]["key"]
-        return ((*location, key) if key else location), str(detail["ctx"]["message"])
+        return [((*location, key) if key else location, text) for key, text in detail["ctx"]["places"]]
     if kind == "extra_forbidden":
-        return location, f"unknown key{_suggestion(location)}"
+        return [(location, f"unknown key{_suggestion(location, model)}")]
     if kind == "missing":
-        return location, "is missing; " + _meaning(location)
+        return [(location, "is missing; " + _meaning(location, model))]
     if kind == "value_error":
-        return location, message.removeprefix("Value error, ")
+        return [(location, message.removeprefix("Value error, "))]
     if kind in ("model_type", "model_attributes_type"):
-        return location, "must be a section with keys of its own"
-    return location, f"{message[0].lower()}{message[1:]}, got {detail.get('input')!r:.60}"
+        return [(location, "must be a section with keys of its own")]
+    return [(location, f"{message[0].lower()}{message[1:]}, got {detail.get('input')!r:.60}")]
 
 
-def _section(location: Location) -> Any:
+def _section(location: Location, model: type[BaseModel]) -> Any:
     """The schema node that a location lies in ({} if unknown)."""
-    root = schema()
+    root = schema(model)
     node: Any = root
     for key in location:
         node = _resolve(node, root)
-        node = node.get("properties", {}).get(key, {}) if isinstance(key, str) else {}
+        node = node.get("properties", {}).get(key, {}) if isinstance(key, str) else node.get("items", {})
     return _resolve(node, root)
 
 
@@ -162,24 +290,27 @@ def _resolve(node: Any, root: Any) -> Any:
     return root["$defs"][node["$ref"].rsplit("/", 1)[1]] if "$ref" in node else node
 
 
-def _suggestion(location: Location) -> str:
-    known = list(_section(location[:-1]).get("properties", {}))
+def _suggestion(location: Location, model: type[BaseModel]) -> str:
+    known = list(_section(location[:-1], model).get("properties", {}))
     close = difflib.get_close_matches(str(location[-1]), known, n=1)
     if close:
         return f"; did you mean `{close[0]}`?"
     return f"; known here: {', '.join(known)}" if known else ""
 
 
-def _meaning(location: Location) -> str:
-    description = _section(location).get("description")
+def _meaning(location: Location, model: type[BaseModel]) -> str:
+    description = _section(location, model).get("description")
     return f"give it: {' '.join(description.split())}" if description else "add it"
 
 
-def _line(path: Path, positions: dict[Location, Position], location: Location, message: str) -> str:
-    """`run.yaml:LINE:COL: key: message`, at the nearest place that stands in the file."""
+def _line(places: _Places, location: Location, message: str) -> str:
+    """`run.yaml:LINE:COL: key: message`, at the nearest place that stands in the file; or the setting that is wrong."""
+    if location and str(location[0]) in places.settings:
+        inside = ".".join(str(part) for part in location[1:])
+        return f"--set {places.settings[str(location[0])]}: {inside + ': ' if inside else ''}{message}"
     known = location
-    while known not in positions:
+    while known not in places.positions:
         known = known[:-1]
-    line, column = positions[known]
+    line, column = places.positions[known]
     key = ".".join(str(part) for part in location)
-    return f"{path}:{line}:{column}: {key + ': ' if key else ''}{message}"
+    return f"{places.path}:{line}:{column}: {key + ': ' if key else ''}{message}"

@@ -5,37 +5,25 @@ The images come from `science.synthetic` through pyFAI's geometry, the files fro
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from saxs_pipeline.io.id02_layout import Image, Series, Setup, Written
+from saxs_pipeline.io.id02_layout import Image, Series, Setup
 from saxs_pipeline.io.layouts import WRITERS, write_image
-from saxs_pipeline.science import synthetic
+from saxs_pipeline.runfile import ModelFile
+from saxs_pipeline.science import population, synthetic
 from saxs_pipeline.science.synthetic import Detector, Projection, Scenario, Truth
-from saxs_pipeline.types import BadInput, Floats, Uncertain
+from saxs_pipeline.simulation_files import KINETICS_TEXT, Timing, run_text, write_geometry, write_truth
+from saxs_pipeline.types import BadInput, Floats
 
 FEWEST_FRAMES = 20
 
 Progress = Callable[[int, int], None]
 
 SCENARIOS: Mapping[str, Scenario] = {"id02-cdse": Scenario("CdSe hot injection at 260 °C, simulated")}
-
-
-@dataclass(frozen=True)
-class _Timing:
-    """Starts on the clock of the scan, exposure, number of frames before the injection and the time of it."""
-
-    start_s: Floats
-    exposure_s: float
-    n_before: int
-    zero_s: float
-    law: str
 
 
 @dataclass(frozen=True)
@@ -49,6 +37,7 @@ class _Bench:
     detector: Detector
     scales: synthetic.Scales
     truth: Truth
+    crystals: Floats | None  # (n, m) cross sections of a kinetic model's crystals
 
 
 def simulate(
@@ -58,17 +47,20 @@ def simulate(
     seed: int = 1,
     frames: int = 575,
     layout: str = "id02",
+    kinetics: ModelFile | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write a beamtime of a scenario into the new folder `out`; returns the path of its run file.
+
+    kinetics: the crystals are those of this model, with the sizes it gives them, instead of the scenario's.
 
     seed: the same seed gives the same bytes. frames: of the sample; fewer than the scenario's keep the time span by
     longer waits. layout: see `io.layouts.WRITERS`. progress(done, total) is called after each image.
     Raises BadInput for an unknown scenario or layout, a folder that is not empty, or impossible numbers.
     """
-    chosen = _checked(scenario, out, seed, frames, layout)
+    chosen = _modelled(_checked(scenario, out, seed, frames, layout), kinetics)
     timing = _sweep(chosen, frames) if layout == "p21" else _stretched(chosen, frames)
-    bench = _set_up(chosen, timing, seed)
+    bench = _set_up(chosen, timing, seed, kinetics)
     raw = _new_folder(out)
     total = frames + sum(chosen.references.values())
     counter = _Counter(progress, total)
@@ -76,12 +68,16 @@ def simulate(
         series.name: WRITERS[layout](raw, series, counter.over(_images(bench, series)), _header_setup(chosen))
         for series in _all_series(bench, timing)
     }
-    _write_geometry(out / "geometry.poni", chosen)
+    write_geometry(out / "geometry.poni", chosen)
     write_image(out / "mask.edf", bench.detector.mask.astype(np.uint8))
     write_image(out / "flat.edf", bench.detector.flat)
-    _write_truth(out / "truth.csv", bench.truth)
+    write_truth(out / "truth.csv", bench.truth)
     run_file = out / "run.yaml"
-    run_file.write_text(_run_text(chosen, timing, written, layout), encoding="utf-8")
+    text = run_text(chosen, timing, written, layout)
+    if kinetics is not None:
+        (out / "kinetics.yaml").write_text(kinetics.text, encoding="utf-8")
+        text += KINETICS_TEXT
+    run_file.write_text(text, encoding="utf-8")
     return run_file
 
 
@@ -113,7 +109,7 @@ def _new_folder(out: Path) -> Path:
 # --- timing ----------------------------------------------------------------------------------------------------------
 
 
-def _stretched(scenario: Scenario, frames: int) -> _Timing:
+def _stretched(scenario: Scenario, frames: int) -> Timing:
     """The beamline's law; with another number of frames its growth is such that the last frame starts as late."""
     exposure, wait, growth = scenario.exposure_s, scenario.wait_s, scenario.wait_growth
     if frames != scenario.frames:
@@ -124,7 +120,7 @@ def _stretched(scenario: Scenario, frames: int) -> _Timing:
     return _with_injection(scenario, start, exposure, law)
 
 
-def _sweep(scenario: Scenario, frames: int) -> _Timing:
+def _sweep(scenario: Scenario, frames: int) -> Timing:
     """Constant exposure and period."""
     exposure = scenario.sweep_exposure_s
     period = round(scenario.sweep_s / frames, 3)
@@ -136,15 +132,15 @@ def _sweep(scenario: Scenario, frames: int) -> _Timing:
     return _with_injection(scenario, start, exposure, law)
 
 
-def _with_injection(scenario: Scenario, start_s: Floats, exposure_s: float, law: str) -> _Timing:
+def _with_injection(scenario: Scenario, start_s: Floats, exposure_s: float, law: str) -> Timing:
     n_before = round(start_s.size * scenario.before_share)
-    return _Timing(start_s, exposure_s, n_before, round(float(start_s[n_before]), 6), law)
+    return Timing(start_s, exposure_s, n_before, round(float(start_s[n_before]), 6), law)
 
 
 # --- bench and frames ------------------------------------------------------------------------------------------------
 
 
-def _set_up(scenario: Scenario, timing: _Timing, seed: int) -> _Bench:
+def _set_up(scenario: Scenario, timing: Timing, seed: int, kinetics: ModelFile | None) -> _Bench:
     from pyFAI.detectors import Detector as PyfaiDetector
     from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
@@ -160,18 +156,46 @@ def _set_up(scenario: Scenario, timing: _Timing, seed: int) -> _Bench:
     q_pixels = ai.array_from_unit(scenario.shape, "center", "q_nm^-1", scale=True)
     solid_angle = ai.solidAngleArray(scenario.shape) * (scenario.pixel_m / scenario.distance_m) ** 2
     polarization = ai.polarization(scenario.shape, factor=scenario.polarization)
+    q_nm = synthetic.q_grid(float(q_pixels.max()))
+    truth, crystals = _crystals(scenario, timing, q_nm, kinetics)
     return _Bench(
         scenario=scenario,
         seed=seed,
-        q_nm=synthetic.q_grid(float(q_pixels.max())),
+        q_nm=q_nm,
         onto=synthetic.projection(q_pixels, solid_angle, polarization, detector),
         detector=detector,
         scales=synthetic.draw_scales(scenario, seed),
-        truth=synthetic.growth_truth(timing.start_s + 0.5 * timing.exposure_s - timing.zero_s, scenario.growth),
+        truth=truth,
+        crystals=crystals,
     )
 
 
-def _all_series(bench: _Bench, timing: _Timing) -> Iterator[Series]:
+def _modelled(scenario: Scenario, kinetics: ModelFile | None) -> Scenario:
+    """The scenario with the unit cell and the cations of the model: v₀ holds one cation, all of which may react."""
+    if kinetics is None:
+        return scenario
+    synthesis = kinetics.config.synthesis()
+    cations = synthesis.conversion.total_mol_m3 + 0.0
+    cell_nm = 1e9 * (scenario.growth.cations_per_cell * synthesis.monomer_volume_m3) ** (1 / 3)
+    growth = replace(scenario.growth, lattice_parameter_nm=cell_nm, cation_concentration_mmol_L=cations)
+    return replace(scenario, title=f"{kinetics.config.title}, simulated", growth=growth)
+
+
+def _crystals(
+    scenario: Scenario, timing: Timing, q_nm: Floats, kinetics: ModelFile | None
+) -> tuple[Truth, Floats | None]:
+    """What there is to find in each frame, and with a kinetic model the curves of its crystals."""
+    middle = timing.start_s + 0.5 * timing.exposure_s - timing.zero_s
+    if kinetics is None:
+        return synthetic.growth_truth(middle, scenario.growth), None
+    development = population.simulate(
+        kinetics.config.synthesis(), float(middle[-1]), eta=0.5 * population.ETA, sizes=True
+    )
+    truth = synthetic.development_truth(middle, development)
+    return truth, synthetic.development_crystals(q_nm, middle, development, scenario.contrast_1_A2)
+
+
+def _all_series(bench: _Bench, timing: Timing) -> Iterator[Series]:
     """The scan of the sample and the reference measurements, one scan number each."""
     yield _series(bench, "cdse", 1, timing.start_s, timing.exposure_s)
     scenario = bench.scenario
@@ -202,7 +226,10 @@ def _scattering(bench: _Bench, name: str, index: int) -> Floats:
     cell = synthetic.windows(q, scenario.window_flat, scenario.window_porod_nm4)
     match name:
         case "cdse":
-            particles = synthetic.crystals(q, bench.truth, index, scenario.contrast_1_A2)
+            if bench.crystals is not None:
+                particles = bench.crystals[index]
+            else:
+                particles = synthetic.crystals(q, bench.truth, index, scenario.contrast_1_A2)
             return cell + scales.sample_thickness_mm * (scenario.solvent_1_mm + particles)
         case "water":
             return cell + scales.water_thickness_mm * scales.water_1_mm
@@ -225,9 +252,6 @@ class _Counter:
                 self._progress(self._done, self._total)
 
 
-# --- files beside the frames -----------------------------------------------------------------------------------------
-
-
 def _header_setup(scenario: Scenario) -> Setup:
     return Setup(
         shape=scenario.shape,
@@ -239,130 +263,3 @@ def _header_setup(scenario: Scenario) -> Setup:
         saturation=scenario.saturation,
         monitor_per_count=scenario.beam_photons_s * scenario.monitor_per_photon / scenario.monitor_counts_s,
     )
-
-
-def _write_geometry(path: Path, scenario: Scenario) -> None:
-    """A PONI file as pyFAI writes it, without its time stamp."""
-    config = {"pixel1": scenario.pixel_m, "pixel2": scenario.pixel_m, "max_shape": list(scenario.shape)}
-    lines = (
-        "# Geometry of the simulated camera",
-        "poni_version: 2.1",
-        "Detector: Detector",
-        f"Detector_config: {json.dumps(config | {'orientation': 3})}",
-        f"Distance: {scenario.distance_m!r}",
-        f"Poni1: {scenario.centre_px[1] * scenario.pixel_m!r}",
-        f"Poni2: {scenario.centre_px[0] * scenario.pixel_m!r}",
-        *(f"Rot{k}: 0.0" for k in (1, 2, 3)),
-        f"Wavelength: {scenario.wavelength_m!r}",
-    )
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _write_truth(path: Path, truth: Truth) -> None:
-    """One row per frame; time is mid-exposure, relative to the injection."""
-    columns = (truth.time_s, truth.radius_nm, truth.sigma_nm, truth.c_umol_L, truth.yield_)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["frame", "t_s", "r_nm", "sigma_r_nm", "c_nc_umol_L", "yield"])
-        rows.writerows([i, *(f"{x:.9g}" for x in row)] for i, row in enumerate(zip(*columns, strict=True)))
-
-
-_RUN_TEXT = """\
-# Run file of a simulated beamtime, in the layout "{layout}". Paths are relative to this file.
-#   saxs-pipeline check run.yaml     what would be done
-#   saxs-pipeline run run.yaml       do it; truth.csv says what a perfect measurement would find
-title: {title}
-
-data:
-{data}
-  time:
-    zero: {zero:.6f} s          # the injection, on the clock of the frames
-    # source: law               # if the frames had no times of their own:
-    # law: {law}
-
-geometry:
-  poni: geometry.poni
-
-corrections:
-  dark: {dark}
-  flat: flat.edf
-  mask: mask.edf                # non-zero = masked: beamstop, gaps, hot and dead pixels
-  pedestal: {pedestal:g}                  # ADU, in frames and darks alike
-  gain: {gain:g}                     # ADU per photon
-  read_noise: {noise:.4f}            # ADU, rounding to whole ADU included: sqrt({read_noise:g}^2 + 1/12)
-  saturation: {saturation}             # ADU
-  polarization: {polarization:g}            # factor as in pyFAI
-  solid_angle: true
-
-integration: {{bins: 300, q_min: 0.1 1/nm, q_max: 5 1/nm, splitting: none}}
-
-intensity:
-  monitor: {monitor}                   # after the sample: the transmission is in it
-  thickness: {sample_mm}
-  water:                        # the absolute scale, from water in its cell against the empty cell
-{water}
-    empty:
-{empty}
-    thickness: {water_mm}
-    cross_section: {water_1_mm}
-    window: [1 1/nm, 4 1/nm]    # where the difference is flat
-
-background:
-  frames: "0:{n_before}"                # all frames before the injection
-
-sample:
-  contrast: {contrast} 1/Å^2
-  lattice_parameter: {lattice:g} nm
-  cations_per_cell: {cations}
-  cation_concentration: {cation_concentration:g} mmol/L   # exact here; in real life say for instance "26 mmol/L ± 1 %"
-
-model: {{q_min: 0.15 1/nm, q_max: 5 1/nm, radius: [0.5 nm, 4 nm], sigma: [0.03 nm, 0.6 nm]}}
-
-engine: {{scheduler: threads}}
-
-output: {{folder: results, curves: {curves}}}
-"""
-
-_SHOWN_S = (1.8, 5.3, 11.0, 22.0, 76.0, 4680.0)  # the curves of Prins SI, Fig. S2.1
-
-
-def _run_text(scenario: Scenario, timing: _Timing, written: Mapping[str, Written], layout: str) -> str:
-    growth, after = scenario.growth, timing.start_s + 0.5 * timing.exposure_s - timing.zero_s
-    detector = "\n  detector: pilatus" if layout == "p21" else ""
-    return _RUN_TEXT.format(
-        layout=layout,
-        title=scenario.title,
-        data=_file_keys(written["cdse"], "  ") + detector,
-        zero=timing.zero_s,
-        law=timing.law,
-        dark=written["dark"].frames,
-        pedestal=scenario.pedestal,
-        gain=scenario.gain,
-        read_noise=scenario.read_noise,
-        noise=math.sqrt(scenario.read_noise**2 + 1 / 12),
-        saturation=scenario.saturation,
-        polarization=scenario.polarization,
-        monitor="ion2" if layout == "p21" else "I1",
-        sample_mm=_with_percent(scenario.sample_mm, "mm"),
-        water=_file_keys(written["water"], "    "),
-        empty=_file_keys(written["empty"], "      "),
-        water_mm=_with_percent(scenario.water_mm, "mm"),
-        water_1_mm=_with_percent(scenario.water_1_mm, "1/mm"),
-        n_before=timing.n_before,
-        contrast=f"{scenario.contrast_1_A2:g}",
-        lattice=growth.lattice_parameter_nm,
-        cations=growth.cations_per_cell,
-        cation_concentration=growth.cation_concentration_mmol_L,
-        curves=sorted({int(np.abs(after - t).argmin()) for t in _SHOWN_S}),
-    )
-
-
-def _file_keys(written: Written, indent: str) -> str:
-    lines = [f"{indent}frames: {written.frames}"]
-    if written.scalers is not None:
-        lines.append(f"{indent}scalers: {written.scalers}")
-    return "\n".join(lines)
-
-
-def _with_percent(quantity: Uncertain, unit: str) -> str:
-    return f"{quantity.value:g} {unit} ± {100 * quantity.relative:g} %"

@@ -175,6 +175,98 @@ def test_the_schema_is_json_and_knows_every_section():
     schema = json.loads(json.dumps(runfile.schema()))
     assert set(schema["properties"]) == {
         *("title", "data", "geometry", "corrections", "integration", "intensity", "background"),
-        *("sample", "model", "engine", "output"),
+        *("sample", "model", "kinetics", "aliquots", "engine", "output"),
     }
     assert "keV" in json.dumps(schema["$defs"]["Geometry"]["properties"]["energy"])
+
+
+# --- the kinetic model and aliquots ----------------------------------------------------------------------------------
+
+PARAMETERS = """\
+title: a synthesis
+v0: 5.59e-29 m^3
+gamma: 0.2 J/m^2
+M0: 1e-7 mol/m^3
+D: 5e-10 m^2/s
+adsorption: superfocusing
+A: 0.045 m/s
+n: 2
+r_c0: 0.8 nm
+B: 0.2 nm
+desorption: true
+nucleation: true
+conversion: first_order
+k1: 4e-3 1/s
+P0: 27 mol/m^3
+"""
+ABSOLUTE = GOOD.replace("intensity: {", "intensity: {scale: 2 ± 1 %, ")
+KINETICS = ABSOLUTE + "kinetics: {model: params.yaml, fit: [A, gamma, n, k1]}\n"
+ALIQUOTS = ABSOLUTE + "aliquots: {file: aliquots.csv}\n"
+
+
+@pytest.fixture
+def with_model(folder):
+    (folder / "params.yaml").write_text(PARAMETERS)
+    (folder / "aliquots.csv").write_text("t_s,yield,yield_err\n1,0.5,0.1\n")
+    return folder
+
+
+def test_the_parameter_file_is_loaded_with_the_run_file(with_model):
+    run = load(with_model, KINETICS)
+    assert run.config.kinetics.fit == ("A", "gamma", "n", "k1")
+    assert run.kinetics.path == with_model / "params.yaml"
+    assert run.kinetics.text == PARAMETERS
+    assert run.kinetics.config.value("gamma") == 0.2
+    assert load(with_model, ABSOLUTE).kinetics is None
+
+
+def test_mistakes_of_the_parameter_file_stand_beside_those_of_the_run_file(with_model):
+    (with_model / "params.yaml").write_text(PARAMETERS.replace("0.2 J/m^2", "0.2 J").replace("n: 2", "n: two"))
+    alone = mistakes(with_model, KINETICS)
+    assert [re.search(r"(\w+\.yaml:\d+:\d+): ", line)[1] for line in alone] == ["params.yaml:3:1", "params.yaml:8:1"]
+    both = mistakes(with_model, KINETICS.replace("gain: 1.6", "gain: high"))
+    assert "run.yaml:11:15: corrections.gain: " in both[0]
+    assert both[1:] == alone
+
+
+def test_the_digest_depends_on_the_content_of_the_parameter_file(with_model):
+    def digest():
+        run = load(with_model, KINETICS)
+        return runfile.digest(run.config, run.kinetics.config)
+
+    reference = digest()
+    (with_model / "params.yaml").write_text(PARAMETERS.replace("a synthesis", "another title") + "# comment\n")
+    assert digest() == reference
+    (with_model / "params.yaml").write_text(PARAMETERS.replace("n: 2", "n: 2.5"))
+    assert digest() != reference
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "hint"),
+    [
+        (KINETICS.replace("sample: {contrast: 35.2e-6 1/Å^2}\n", ""), "kinetics", "section `sample`"),
+        (KINETICS.replace("model: {q_min: 0.15 1/nm, q_max: 5 1/nm}\n", ""), "kinetics", "section `model`"),
+        (KINETICS.replace("scale: 2 ± 1 %, ", ""), "kinetics", "absolute"),
+        (KINETICS.replace("params.yaml", "none.yaml"), "kinetics.model", "not found"),
+        (KINETICS.replace("gamma", "gama"), "kinetics.fit", "no parameter"),
+        (KINETICS.replace("gamma", "k2"), "kinetics.fit", "params.yaml has no single value of k2"),
+        (KINETICS.replace("gamma", "n"), "kinetics.fit", "twice"),
+        (ALIQUOTS.replace("model: {q_min: 0.15 1/nm, q_max: 5 1/nm}\n", ""), "aliquots", "section `model`"),
+        (ALIQUOTS.replace("scale: 2 ± 1 %, ", ""), "aliquots", "or give a scale"),
+        (ALIQUOTS.replace("aliquots.csv", "none.csv"), "aliquots.file", "not found"),
+        (ALIQUOTS.replace("csv}", "csv, scale: -1}"), "aliquots.scale", "`fit` or a positive number"),
+        (ALIQUOTS.replace("csv}", "csv, scale: free}"), "aliquots.scale", "`fit` or a positive number"),
+        (ALIQUOTS.replace("csv}", "csv, path: 1 cm}"), "aliquots", "absorption_coefficient, molar_volume, cation"),
+        (ALIQUOTS.replace("csv}", "csv, dilution: 100}"), "aliquots.dilution", "is for absorbances"),
+        (ALIQUOTS.replace("csv}", "csv, sizing_curve: [1]}"), "aliquots.sizing_curve", "at least 2"),
+    ],
+)
+def test_the_sections_about_the_reaction_say_what_they_lack(with_model, text, key, hint):
+    found = mistakes(with_model, text)
+    assert any(f": {key}: " in line and hint in line for line in found), found
+
+
+def test_aliquots_with_a_given_scale_need_no_absolute_intensity(with_model):
+    text = ALIQUOTS.replace("scale: 2 ± 1 %, ", "").replace("csv}", "csv, scale: 0.8}")
+    assert load(with_model, text).config.aliquots.scale == 0.8
+    assert load(with_model, ALIQUOTS).config.aliquots.scale is None

@@ -30,6 +30,7 @@ def compute(run: RunFile, *, quiet: bool = False, timings: Timings | None = None
     """
     timings = {} if timings is None else timings
     with _timed(timings, "prepare"):
+        pipeline.check_reaction(run)
         prepared = plan.prepare(run)
     with _timed(timings, "process"), frame_progress(len(prepared), quiet=quiet) as advance:
         chunks = engine.run_chunks(prepared, run.config.engine, advance)
@@ -39,12 +40,13 @@ def compute(run: RunFile, *, quiet: bool = False, timings: Timings | None = None
         problems = result.curves.problems
         key = "data.frames" if run.config.data.frames is not None else "data.curves"
         raise run.error(key, f"none of {len(problems)} frames is usable; the first: {problems[0]}")
-    return result
+    with _timed(timings, "conclude"):
+        return pipeline.conclude(result, run)
 
 
 def write(result: RunResult, run: RunFile, *, timings: Timings | None = None) -> Path:
     """All results into the output folder, complete or not at all; returns the folder."""
-    from saxs_pipeline.outputs import nexus, nxcansas, plots, report, tables
+    from saxs_pipeline.outputs import nexus, nxcansas, plots, reaction_tables, report, tables
 
     folder, timings = run.config.output.folder, {} if timings is None else timings
     frames = run.config.output.curves
@@ -55,6 +57,7 @@ def write(result: RunResult, run: RunFile, *, timings: Timings | None = None) ->
         with _timed(timings, "export"):
             tables.write_series(result, staging / "series.csv")
             tables.write_curves(result, staging / "curves", frames)
+            reaction_tables.write_reaction(result, staging)
             nexus.write_run(result, staging / "run.nxs")
             nxcansas.write(result, staging / "run_nxcansas.h5")
         with _timed(timings, "figures"):

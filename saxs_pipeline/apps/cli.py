@@ -126,18 +126,101 @@ def inspect(file: Path) -> None:
     show_default=True,
     help="How the frames are stored.",
 )
-def simulate(scenario: str, out: Path, seed: int, frames: int, layout: str) -> None:
+@click.option("--model", "params", type=_FILE, help="Kinetic parameter file whose crystals the frames show.")
+def simulate(scenario: str, out: Path, seed: int, frames: int, layout: str, params: Path | None) -> None:
     """Write raw frames of a synthesis whose truth is known (truth.csv), with all references and a run file."""
     with _clear_errors():
-        from saxs_pipeline import simulation
+        from saxs_pipeline import runfile, simulation
         from saxs_pipeline.apps import terminal
 
+        kinetics = None if params is None else runfile.load_model(params)
         images = frames + sum(simulation.SCENARIOS[scenario].references.values())
         with terminal.frame_progress(images, text="images") as advance:
             path = simulation.simulate(
-                scenario, out, seed=seed, frames=frames, layout=layout, progress=lambda done, total: advance(1)
+                scenario,
+                out,
+                seed=seed,
+                frames=frames,
+                layout=layout,
+                kinetics=kinetics,
+                progress=lambda done, total: advance(1),
             )
         click.echo(f"{path}\nnext: saxs-pipeline run {path}")
+
+
+_SET = click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Replace a parameter, e.g. --set n=2; repeatable."
+)
+
+
+@main.command()
+@click.argument("params", type=_FILE)
+@click.option("--out", type=_FILE, help="Folder for model.csv, summary.json and figures; without it nothing is written.")
+@_SET
+def model(params: Path, out: Path | None, settings: tuple[str, ...]) -> None:
+    """Simulate the nucleation and growth that the parameter file PARAMS describes."""
+    with _clear_errors():
+        from saxs_pipeline import runfile
+
+        loaded = runfile.load_model(params, settings)
+        from saxs_pipeline.apps import reaction, terminal
+
+        terminal.print_rows(reaction.model(loaded, out))
+        _say_where(out)
+
+
+@main.command()
+@click.argument("run_nxs", type=_FILE)
+@click.option("--model", "params", type=_FILE, required=True, help="Kinetic parameter file.")
+@click.option("--fit", "names", default="", metavar="NAMES", help="Parameters to fit, e.g. A,gamma,n,k1; default none.")
+@click.option("--out", type=_FILE, help="Folder for the comparison; default: `comparison` beside RUN_NXS.")
+@_SET
+def compare(run_nxs: Path, params: Path, names: str, out: Path | None, settings: tuple[str, ...]) -> None:
+    """Hold the results of a run, RUN_NXS (results/run.nxs), against the kinetic model, and fit it."""
+    with _clear_errors():
+        from saxs_pipeline import runfile
+
+        loaded = runfile.load_model(params, settings)
+        from saxs_pipeline.apps import reaction, terminal
+
+        folder = run_nxs.parent / "comparison" if out is None else out
+        fit = tuple(name.strip() for name in names.split(",") if name.strip())
+        terminal.print_rows(reaction.compare(run_nxs, loaded, fit, folder))
+        _say_where(folder)
+
+
+@main.command()
+@click.argument("params", type=_FILE)
+@click.option("--supersaturation", type=click.FloatRange(min=0), required=True, help="S at which crystals grow.")
+@click.option("--out", type=_FILE, required=True, help="Folder for growth_rate.csv and the figure.")
+@_SET
+def growth(params: Path, supersaturation: float, out: Path, settings: tuple[str, ...]) -> None:
+    """Growth rate j_G(r) of the parameter file PARAMS: its diffusion and reaction limits, its local exponent."""
+    with _clear_errors():
+        from saxs_pipeline import runfile
+
+        loaded = runfile.load_model(params, settings)
+        from saxs_pipeline.apps import reaction, terminal
+
+        terminal.print_rows(reaction.growth(loaded, supersaturation, out))
+        _say_where(out)
+
+
+@main.command()
+@click.argument("radii", type=_FILE)
+@click.option("--out", type=_FILE, required=True, help="Folder for bimodal.csv and the figure.")
+def bimodal(radii: Path, out: Path) -> None:
+    """Growth exponent from two coexisting sizes: RADII is a CSV with t_s,r1_nm,r1_nm_err,r2_nm,r2_nm_err."""
+    with _clear_errors():
+        from saxs_pipeline.apps import reaction, terminal
+
+        terminal.print_rows(reaction.bimodal(radii, out))
+        _say_where(out)
+
+
+def _say_where(folder: Path | None) -> None:
+    if folder is not None:
+        click.echo(f"\nresults: {folder}")
 
 
 @main.command()

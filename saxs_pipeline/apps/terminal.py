@@ -29,7 +29,7 @@ def frame_progress(total: int, *, quiet: bool = False, text: str = "frames") -> 
         def advance(frames: int) -> None:
             progress.advance(task, frames)
             speed = progress.tasks[0].speed
-            progress.update(task, rate=f"{speed:.0f} frames/s" if speed else "")
+            progress.update(task, rate=f"{speed:.3g} {text}/s" if speed else "")
 
         yield advance
 

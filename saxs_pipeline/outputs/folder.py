@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from saxs_pipeline.types import BadInput
 def staged(folder: Path) -> Iterator[Path]:
     """A folder to write into; on success its files replace those of the same name in `folder`, else it vanishes.
 
-    Raises BadInput if `folder` cannot be made or written to. Curves and figures of an earlier run that this one did
-    not make are removed, and what a killed run left; all other files in the folder are left alone.
+    Raises BadInput if `folder` cannot be made or written to. Curves, figures and tables of an earlier run that this one
+    did not make are removed, and what a killed run left; all other files in the folder are left alone.
     """
     created = not folder.exists()
     staging = folder / f".writing-{os.getpid()}"
@@ -37,8 +37,21 @@ def staged(folder: Path) -> Iterator[Path]:
             folder.rmdir()
 
 
-FIGURES = frozenset({"radius", "concentration_yield", "curves", "heatmap", "residuals", "quality"})
-_OWN = ("curves/frame_*.dat", "figures/*.png", "figures/*.svg")
+FIGURES = frozenset(
+    {"radius", "concentration_yield", "reaction", "kinetics", "curves", "heatmap", "residuals", "quality"}
+)
+MODEL_FIGURES = frozenset({"model_snapshots", "model_development", "model_share", "model_modes"})
+
+
+def _pictures(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"figures/{name}.{kind}" for name in sorted(names) for kind in ("png", "svg"))
+
+
+_OWN = {
+    "run.nxs": ("curves/frame_*.dat", "comparison.csv", "reaction.json", *_pictures(FIGURES)),
+    "model.csv": ("modes.csv", "scan.csv", *_pictures(MODEL_FIGURES)),
+}
+"""What else results with this file may hold: what of it an earlier one left is removed; all else is the user's."""
 _LAST = ("run.nxs", "series.csv")
 """Published after all others, so that a series.csv never stands beside results of another run."""
 
@@ -52,15 +65,10 @@ def _publish(staging: Path, folder: Path) -> None:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         (staging / name).replace(target)
-    for pattern in _OWN:
-        for path in folder.glob(pattern):
-            if path.relative_to(folder) not in new and path.stem in _names(path):
-                path.unlink()
-
-
-def _names(path: Path) -> frozenset[str]:
-    """Stems that a run gives to files of this kind; others in the same folder are the user's."""
-    return FIGURES if path.suffix in (".png", ".svg") else frozenset({path.stem})
+    own = [pattern for kind, patterns in _OWN.items() if Path(kind) in new for pattern in patterns]
+    for path in [path for pattern in own for path in folder.glob(pattern)]:
+        if path.relative_to(folder) not in new:
+            path.unlink()
 
 
 def _is_alive(pid: str) -> bool:

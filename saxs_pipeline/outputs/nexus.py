@@ -6,6 +6,9 @@
     fit/         NXparameters, one row per frame, with their covariance; model/ NXdata the fitted curves
     background/  NXdata    B(q), which was subtracted
     scale/       NXparameters of the absolute scale
+    analysis/    NXprocess what the series says about the reaction (see nexus_reaction)
+    kinetics/    NXprocess the series against the kinetic model
+    aliquots/    NXdata    ex-situ series
     provenance/  NXprocess run file, versions, inputs, equations, geometry, warnings
 Arrays are stored as they are (float64, gzip), nothing is time-stamped: the same result gives the same bytes.
 """
@@ -15,14 +18,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from saxs_pipeline import __version__
+from saxs_pipeline.outputs import nexus_reaction
 from saxs_pipeline.outputs.hdf5 import written_at_once
+from saxs_pipeline.outputs.nexus_groups import group_of, mark_plot, put_array, put_texts, text_in, texts_in
 from saxs_pipeline.types import (
     FIT_COLUMNS,
     Background,
@@ -39,8 +42,6 @@ from saxs_pipeline.types import (
     Uncertain,
 )
 
-_TEXT = h5py.string_dtype()
-_CHUNK_ELEMENTS = 65_536
 _ESTIMATES = (
     ("r", "radius_nm", "mean radius r (nm)", "nm"),
     ("sigma_r", "sigma_nm", "standard deviation of the radii (nm)", "nm"),
@@ -55,7 +56,7 @@ def write_run(result: RunResult, path: Path) -> None:
     """Write a run to a NeXus file. OSError if the path cannot be written; an existing file is replaced."""
     with written_at_once(path) as file:
         file.attrs.update(NX_class="NXroot", creator="saxs_pipeline", default="entry")
-        entry = _group(file, "entry", "NXentry")
+        entry = group_of(file, "entry", "NXentry")
         entry["title"] = result.title
         entry["program_name"] = "saxs_pipeline"
         entry["program_name"].attrs["version"] = result.provenance.versions.get("saxs_pipeline", __version__)
@@ -70,6 +71,7 @@ def write_run(result: RunResult, path: Path) -> None:
             _write_model(entry, result.model, result.curves)
         if result.quantities is not None:
             _write_series(entry, result.quantities, result.curves.unit)
+        nexus_reaction.write(entry, result)
         _write_provenance(entry, result)
         reported = result.quantities is not None and bool(np.isfinite(result.quantities.radius_nm.value).any())
         entry.attrs["default"] = "series" if reported else "curves"
@@ -78,156 +80,117 @@ def write_run(result: RunResult, path: Path) -> None:
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def _group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:
-    group = parent.create_group(name)
-    group.attrs["NX_class"] = nx_class
-    return group
-
-
-def _array(group: h5py.Group, name: str, values: NDArray[Any], units: str = "", label: str = "") -> None:
-    """An array with its unit; large ones in compressed chunks of whole rows."""
-    options: dict[str, Any] = {}
-    if values.size > _CHUNK_ELEMENTS // 16:
-        per_row = max(1, values.size // values.shape[0])
-        rows = min(values.shape[0], max(1, _CHUNK_ELEMENTS // per_row))
-        options = {
-            "chunks": (rows, *values.shape[1:]),
-            "compression": "gzip",
-            "compression_opts": 1,
-            "shuffle": True,
-        }
-    dataset = group.create_dataset(name, data=values, **options)
-    if units:
-        dataset.attrs["units"] = units
-    if label:
-        dataset.attrs["long_name"] = label
-
-
-def _texts(group: h5py.Group, name: str, values: Iterable[str]) -> None:
-    group.create_dataset(name, data=np.array(list(values), dtype=object), dtype=_TEXT)
-
-
-def _plot(group: h5py.Group, signal: str, axes: list[str], **more: Any) -> None:
-    """NXdata attributes; `axes` are dimensions 0, 1, … of the signal."""
-    group.attrs["signal"] = signal
-    group.attrs["axes"] = np.array(axes, dtype=object)
-    for dimension, axis in enumerate(axes):
-        group.attrs[f"{axis}_indices"] = dimension
-    for name, value in more.items():
-        group.attrs[name] = value
-
-
 def _write_curves(entry: h5py.Group, curves: Curves) -> None:
-    group = _group(entry, "curves", "NXdata")
+    group = group_of(entry, "curves", "NXdata")
     unit = curves.unit
-    _array(group, "I", curves.intensity, unit, f"I ({unit})")
-    _array(group, "I_errors", curves.sigma, unit, f"standard uncertainty of I ({unit})")
-    _array(group, "I_statistical", curves.statistical, unit)
-    _array(group, "I_shared", curves.shared, unit)
-    _array(group, "pixels", curves.counts)
-    _array(group, "time", curves.time_s, "s", "time (s)")
-    _array(group, "q", curves.q_nm, "1/nm", "q (1/nm)")
-    _array(group, "start_time", curves.start_s, "s")
-    _array(group, "exposure_time", curves.exposure_s, "s")
-    _array(group, "frame", curves.index)
-    _texts(group, "problem", curves.problems)
-    _texts(group, "note", curves.notes)
+    put_array(group, "I", curves.intensity, unit, f"I ({unit})")
+    put_array(group, "I_errors", curves.sigma, unit, f"standard uncertainty of I ({unit})")
+    put_array(group, "I_statistical", curves.statistical, unit)
+    put_array(group, "I_shared", curves.shared, unit)
+    put_array(group, "pixels", curves.counts)
+    put_array(group, "time", curves.time_s, "s", "time (s)")
+    put_array(group, "q", curves.q_nm, "1/nm", "q (1/nm)")
+    put_array(group, "start_time", curves.start_s, "s")
+    put_array(group, "exposure_time", curves.exposure_s, "s")
+    put_array(group, "frame", curves.index)
+    put_texts(group, "problem", curves.problems)
+    put_texts(group, "note", curves.notes)
     group.attrs["scale_relative_uncertainty"] = curves.scale_rel
     group.attrs["bins_correlated"] = curves.correlated
     style = json.dumps({"signal_scale_type": "log"})
-    _plot(group, "I", ["time", "q"], title="I(t, q)", SILX_style=style)
+    mark_plot(group, "I", ["time", "q"], title="I(t, q)", SILX_style=style)
 
 
 def _write_background(entry: h5py.Group, background: Background, curves: Curves) -> None:
-    group = _group(entry, "background", "NXdata")
-    _array(group, "B", background.intensity, curves.unit, f"background ({curves.unit})")
-    _array(group, "B_errors", background.sigma, curves.unit)
+    group = group_of(entry, "background", "NXdata")
+    put_array(group, "B", background.intensity, curves.unit, f"background ({curves.unit})")
+    put_array(group, "B_errors", background.sigma, curves.unit)
     group["q"] = entry["curves/q"]
     group["source"] = background.source
     group["factor"] = background.factor
-    _plot(group, "B", ["q"], title="background that was subtracted")
+    mark_plot(group, "B", ["q"], title="background that was subtracted")
 
 
 def _write_scale(entry: h5py.Group, scale: ScaleFactor) -> None:
-    group = _group(entry, "scale", "NXparameters")
+    group = group_of(entry, "scale", "NXparameters")
     group["factor"], group["factor_errors"] = scale.factor
     group["method"] = scale.method
     if scale.window_nm is not None:
-        _array(group, "window", np.array(scale.window_nm, dtype=np.float64), "1/nm")
+        put_array(group, "window", np.array(scale.window_nm, dtype=np.float64), "1/nm")
     group["slope_over_sigma"] = scale.slope_over_sigma
     group["chi2_reduced"] = scale.chi2_red
 
 
 def _write_fits(entry: h5py.Group, fits: FitTable) -> None:
-    group = _group(entry, "fit", "NXparameters")
-    _texts(group, "parameter_names", FIT_COLUMNS)
-    _array(group, "parameters", fits.values)
-    _array(group, "covariance", fits.covariance)
-    _array(group, "chi2_reduced", fits.chi2_red)
-    _array(group, "points", fits.n_points)
-    _array(group, "converged", fits.converged)
-    _array(group, "frame", fits.index)
-    _texts(group, "flag", fits.flags)
+    group = group_of(entry, "fit", "NXparameters")
+    put_texts(group, "parameter_names", FIT_COLUMNS)
+    put_array(group, "parameters", fits.values)
+    put_array(group, "covariance", fits.covariance)
+    put_array(group, "chi2_reduced", fits.chi2_red)
+    put_array(group, "points", fits.n_points)
+    put_array(group, "converged", fits.converged)
+    put_array(group, "frame", fits.index)
+    put_texts(group, "flag", fits.flags)
     group["amplitude"] = fits.amplitude
 
 
 def _write_model(entry: h5py.Group, model: Floats, curves: Curves) -> None:
-    group = _group(entry, "model", "NXdata")
-    _array(group, "I_fit", model, curves.unit, f"fitted I ({curves.unit})")
+    group = group_of(entry, "model", "NXdata")
+    put_array(group, "I_fit", model, curves.unit, f"fitted I ({curves.unit})")
     group["time"], group["q"] = entry["curves/time"], entry["curves/q"]
     style = json.dumps({"signal_scale_type": "log"})
-    _plot(group, "I_fit", ["time", "q"], title="fitted curves", SILX_style=style)
+    mark_plot(group, "I_fit", ["time", "q"], title="fitted curves", SILX_style=style)
 
 
 def _write_series(entry: h5py.Group, quantities: Quantities, unit: str) -> None:
-    group = _group(entry, "series", "NXdata")
-    _array(group, "time", quantities.time_s, "s", "time (s)")
+    group = group_of(entry, "series", "NXdata")
+    put_array(group, "time", quantities.time_s, "s", "time (s)")
     for name, field, label, own_unit in _ESTIMATES:
         estimate: Estimate = getattr(quantities, field)
         units = unit if name == "background" else own_unit
-        _array(group, name, estimate.value, units, label)
-        _array(group, f"{name}_errors", estimate.statistical, units, f"statistical standard uncertainty of {name}")
-        _array(group, f"{name}_systematic", estimate.systematic, units, f"systematic standard uncertainty of {name}")
-    _array(group, "chi2_reduced", quantities.chi2_red)
-    _array(group, "covariance", quantities.covariance, label="statistical covariance of r, sigma_r, c_nc")
-    _array(group, "exposure_time", quantities.exposure_s, "s")
-    _array(group, "frame", quantities.index)
-    _texts(group, "flag", quantities.flags)
+        put_array(group, name, estimate.value, units, label)
+        put_array(group, f"{name}_errors", estimate.statistical, units, f"statistical standard uncertainty of {name}")
+        put_array(group, f"{name}_systematic", estimate.systematic, units, f"systematic standard uncertainty of {name}")
+    put_array(group, "chi2_reduced", quantities.chi2_red)
+    put_array(group, "covariance", quantities.covariance, label="statistical covariance of r, sigma_r, c_nc")
+    put_array(group, "exposure_time", quantities.exposure_s, "s")
+    put_array(group, "frame", quantities.index)
+    put_texts(group, "flag", quantities.flags)
     style = json.dumps({"axes_scale_types": ["log"]})
-    _plot(group, "r", ["time"], title="mean radius and spread", SILX_style=style)
+    mark_plot(group, "r", ["time"], title="mean radius and spread", SILX_style=style)
     group.attrs["auxiliary_signals"] = np.array(["sigma_r"], dtype=object)
 
 
 def _write_provenance(entry: h5py.Group, result: RunResult) -> None:
     provenance = result.provenance
-    group = _group(entry, "provenance", "NXprocess")
+    group = group_of(entry, "provenance", "NXprocess")
     group["program"] = "saxs_pipeline"
     group["version"] = provenance.versions.get("saxs_pipeline", __version__)
     _note(group, "configuration", "text/yaml", provenance.config_text)
     group["configuration/checksum"], group["configuration/algorithm"] = provenance.config_digest, "sha256"
     _note(group, "geometry", "application/json", json.dumps(dict(provenance.geometry)))
-    remarks = _group(group, "remarks", "NXcollection")
-    _texts(remarks, "equations", provenance.equations)
-    _texts(remarks, "notes", provenance.notes)
-    _texts(remarks, "warnings", result.warnings)
-    inputs = _group(group, "inputs", "NXcollection")
-    _texts(inputs, "path", (file.path for file in provenance.inputs))
-    _array(inputs, "size", np.array([file.size for file in provenance.inputs], dtype=np.int64), "byte")
-    _array(inputs, "mtime", np.array([file.mtime_ns for file in provenance.inputs], dtype=np.int64), "ns")
+    remarks = group_of(group, "remarks", "NXcollection")
+    put_texts(remarks, "equations", provenance.equations)
+    put_texts(remarks, "notes", provenance.notes)
+    put_texts(remarks, "warnings", result.warnings)
+    inputs = group_of(group, "inputs", "NXcollection")
+    put_texts(inputs, "path", (file.path for file in provenance.inputs))
+    put_array(inputs, "size", np.array([file.size for file in provenance.inputs], dtype=np.int64), "byte")
+    put_array(inputs, "mtime", np.array([file.mtime_ns for file in provenance.inputs], dtype=np.int64), "ns")
     versions = _named(group, "versions", provenance.versions)
-    _texts(versions, "value", provenance.versions.values())
+    put_texts(versions, "value", provenance.versions.values())
 
 
 def _note(group: h5py.Group, name: str, mime_type: str, text: str) -> None:
-    note = _group(group, name, "NXnote")
+    note = group_of(group, name, "NXnote")
     note["type"] = mime_type
     note["data"] = text
 
 
 def _named(group: h5py.Group, name: str, keys: Iterable[str]) -> h5py.Group:
     """Collection of names, to be given values; as text they keep their order and characters HDF5 does not allow."""
-    collection = _group(group, name, "NXcollection")
-    _texts(collection, "name", keys)
+    collection = group_of(group, name, "NXcollection")
+    put_texts(collection, "name", keys)
     return collection
 
 
@@ -249,7 +212,7 @@ def read_run(path: Path) -> RunResult:
 def _read_entry(entry: h5py.Group) -> RunResult:
     provenance = entry["provenance"]
     return RunResult(
-        title=_text(entry["title"]),
+        title=text_in(entry["title"]),
         curves=_read_curves(entry["curves"]),
         background=_read_background(entry["background"]) if "background" in entry else None,
         scale=_read_scale(entry["scale"]) if "scale" in entry else None,
@@ -257,16 +220,11 @@ def _read_entry(entry: h5py.Group) -> RunResult:
         model=entry["model/I_fit"][()] if "model" in entry else None,
         quantities=_read_series(entry["series"]) if "series" in entry else None,
         provenance=_read_provenance(provenance),
-        warnings=_text_tuple(provenance["remarks/warnings"]),
+        warnings=texts_in(provenance["remarks/warnings"]),
+        analysis=nexus_reaction.read_analysis(entry["analysis"]) if "analysis" in entry else None,
+        comparison=nexus_reaction.read_comparison(entry["kinetics"]) if "kinetics" in entry else None,
+        aliquots=nexus_reaction.read_aliquots(entry["aliquots"]) if "aliquots" in entry else None,
     )
-
-
-def _text(dataset: h5py.Dataset) -> str:
-    return str(dataset.asstr()[()])
-
-
-def _text_tuple(dataset: h5py.Dataset) -> tuple[str, ...]:
-    return tuple(dataset.asstr()[()].tolist())
 
 
 def _floats(dataset: h5py.Dataset) -> list[float]:
@@ -283,8 +241,8 @@ def _read_curves(group: h5py.Group) -> Curves:
         index=group["frame"][()],
         start_s=group["start_time"][()],
         exposure_s=group["exposure_time"][()],
-        problems=_text_tuple(group["problem"]),
-        notes=_text_tuple(group["note"]),
+        problems=texts_in(group["problem"]),
+        notes=texts_in(group["note"]),
         unit=str(group["I"].attrs["units"]),
         scale_rel=float(group.attrs["scale_relative_uncertainty"]),
         correlated=bool(group.attrs["bins_correlated"]),
@@ -292,14 +250,14 @@ def _read_curves(group: h5py.Group) -> Curves:
 
 
 def _read_background(group: h5py.Group) -> Background:
-    return Background(group["B"][()], group["B_errors"][()], _text(group["source"]), float(group["factor"][()]))
+    return Background(group["B"][()], group["B_errors"][()], text_in(group["source"]), float(group["factor"][()]))
 
 
 def _read_scale(group: h5py.Group) -> ScaleFactor:
     window = tuple(_floats(group["window"])) if "window" in group else None
     return ScaleFactor(
         factor=Uncertain(float(group["factor"][()]), float(group["factor_errors"][()])),
-        method=_text(group["method"]),
+        method=text_in(group["method"]),
         window_nm=None if window is None else (window[0], window[1]),
         slope_over_sigma=float(group["slope_over_sigma"][()]),
         chi2_red=float(group["chi2_reduced"][()]),
@@ -314,8 +272,8 @@ def _read_fits(group: h5py.Group) -> FitTable:
         chi2_red=group["chi2_reduced"][()],
         n_points=group["points"][()],
         converged=group["converged"][()],
-        flags=_text_tuple(group["flag"]),
-        amplitude=float(group["amplitude"][()]),
+        flags=texts_in(group["flag"]),
+        amplitude=float(group["amplitude"][()]) if "amplitude" in group else float("nan"),  # files of version 0.1
     )
 
 
@@ -328,21 +286,21 @@ def _read_series(group: h5py.Group) -> Quantities:
         exposure_s=group["exposure_time"][()],
         chi2_red=group["chi2_reduced"][()],
         covariance=group["covariance"][()],
-        flags=_text_tuple(group["flag"]),
+        flags=texts_in(group["flag"]),
         **estimates,
     )
 
 
 def _read_provenance(group: h5py.Group) -> Provenance:
     inputs = group["inputs"]
-    columns = (_text_tuple(inputs["path"]), inputs["size"][()].tolist(), inputs["mtime"][()].tolist())
+    columns = (texts_in(inputs["path"]), inputs["size"][()].tolist(), inputs["mtime"][()].tolist())
     versions = group["versions"]
     return Provenance(
-        config_text=_text(group["configuration/data"]),
-        config_digest=_text(group["configuration/checksum"]),
-        versions=dict(zip(_text_tuple(versions["name"]), _text_tuple(versions["value"]), strict=True)),
+        config_text=text_in(group["configuration/data"]),
+        config_digest=text_in(group["configuration/checksum"]),
+        versions=dict(zip(texts_in(versions["name"]), texts_in(versions["value"]), strict=True)),
         inputs=tuple(InputFile(*row) for row in zip(*columns, strict=True)),
-        equations=_text_tuple(group["remarks/equations"]),
-        geometry=json.loads(_text(group["geometry/data"])),
-        notes=_text_tuple(group["remarks/notes"]),
+        equations=texts_in(group["remarks/equations"]),
+        geometry=json.loads(text_in(group["geometry/data"])),
+        notes=texts_in(group["remarks/notes"]),
     )

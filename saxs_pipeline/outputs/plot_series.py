@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from saxs_pipeline.outputs.flags import count_words, frame_flags, has_word, sound
+from saxs_pipeline.outputs.plot_aliquots import aliquots_caption, draw_aliquots
 from saxs_pipeline.outputs.plot_style import (
     BLACK,
     BLUE,
@@ -30,6 +31,14 @@ from saxs_pipeline.outputs.plot_style import (
 from saxs_pipeline.outputs.tables import last_reported, plus_minus
 from saxs_pipeline.types import FIT_COLUMNS, Bools, Estimate, Floats, Quantities, RunResult
 
+LABELS = {
+    "radius": "mean radius $r$ (nm)",
+    "sigma": "spread $σ_r$ (nm)",
+    "c": r"$c_\mathrm{NC}$ (µmol L⁻¹)",
+    "yield": "yield (%)",
+}
+"""Labels of the axes; the yield is drawn in %."""
+
 
 def draw_radius(result: RunResult) -> Drawing | None:
     """r(t) above σ_r(t); None where no frame supports a radius."""
@@ -41,15 +50,19 @@ def draw_radius(result: RunResult) -> Drawing | None:
     limit = has_word(quantities.flags, "sigma_upper_limit")
     figure = new_figure(SINGLE_COLUMN_MM, 88)
     upper, lower = figure.subplots(2, 1, sharex=True)
-    _points(upper, axis, quantities.radius_nm, shown, BLUE)
-    _points(lower, axis, quantities.sigma_nm, shown & ~limit, VERMILLION)
-    _upper_limits(lower, axis, quantities.sigma_nm, shown & limit)
+    draw_points(upper, axis, quantities.radius_nm, shown, BLUE)
+    draw_points(lower, axis, quantities.sigma_nm, shown & ~limit, VERMILLION)
+    draw_upper_limits(lower, axis, quantities.sigma_nm, shown & limit)
+    others = {
+        upper: draw_aliquots(upper, axis, result.aliquots, "radius"),
+        lower: quantities.sigma_nm.value[shown & limit],
+    }
     for ax, estimate, label, letter in (
-        (upper, quantities.radius_nm, "mean radius $r$ (nm)", "a"),
-        (lower, quantities.sigma_nm, "spread $σ_r$ (nm)", "b"),
+        (upper, quantities.radius_nm, LABELS["radius"], "a"),
+        (lower, quantities.sigma_nm, LABELS["sigma"], "b"),
     ):
         _mark_last(ax, estimate, row, "nm")
-        _limits(ax, estimate, shown & ~limit, also=estimate.value[shown & limit] if ax is lower else None)
+        set_limits(ax, estimate, shown & ~limit, also=others[ax])
         ax.set_ylabel(label)
         panel_letter(ax, letter)
     axis.apply(lower)
@@ -57,7 +70,7 @@ def draw_radius(result: RunResult) -> Drawing | None:
     caption = (
         "Mean radius r (a) and standard deviation σ_r of the radii (b) against the time since the time zero. "
         f"Bars: statistical standard uncertainty. Dotted: last reported frame ({_last(quantities, row)}). "
-        f"{_count_limits(limit & shown)}{left_out(result, axis)}"
+        f"{count_limits(limit & shown)}{aliquots_caption(axis, result.aliquots, ('radius',))}{left_out(result, axis)}"
     )
     alt = f"Two plots against time; at the end {_last(quantities, row)}."
     return Drawing("radius", figure, caption.strip(), alt)
@@ -80,13 +93,14 @@ def _last(quantities: Quantities, row: int) -> str:
     )
 
 
-def _count_limits(limits: Bools) -> str:
+def count_limits(limits: Bools) -> str:
+    """A sentence on the upper limits of σ_r for a caption, with a space behind; "" if there are none."""
     number = int(limits.sum())
     return f"Triangles: upper limits of σ_r, {number} {plural('frame', number)}. " if number else ""
 
 
-def _points(ax: Axes, axis: TimeAxis, estimate: Estimate, rows: Bools, color: str, *, hollow: bool = False) -> None:
-    """Values with bars of their statistical uncertainty."""
+def draw_points(ax: Axes, axis: TimeAxis, estimate: Estimate, rows: Bools, color: str, *, hollow: bool = False) -> None:
+    """Values (n,) of the frames `rows` with bars of their statistical uncertainty."""
     rows = rows & np.isfinite(estimate.value)
     if rows.any():
         face = "white" if hollow else color
@@ -95,12 +109,15 @@ def _points(ax: Axes, axis: TimeAxis, estimate: Estimate, rows: Bools, color: st
         ax.plot(x, y, "o", ms=1.7, mfc=face, mec=color, mew=0.35, zorder=3)
 
 
-def _upper_limits(ax: Axes, axis: TimeAxis, estimate: Estimate, rows: Bools) -> None:
+def draw_upper_limits(ax: Axes, axis: TimeAxis, estimate: Estimate, rows: Bools) -> None:
+    """Triangles at the upper limits of σ_r (n,) of the frames `rows`."""
     rows = rows & np.isfinite(estimate.value)
     ax.plot(axis.seconds[rows], estimate.value[rows], "v", ms=3, mfc="white", mec=VERMILLION, mew=0.5, zorder=3)
 
 
-def _limits(ax: Axes, estimate: Estimate, rows: Bools, *, from_zero: bool = False, also: Floats | None = None) -> None:
+def set_limits(
+    ax: Axes, estimate: Estimate, rows: Bools, *, from_zero: bool = False, also: Floats | None = None
+) -> None:
     """Range of the y axis: what the well-known points and the values of `also` need, not the largest error bar."""
     rows = rows & np.isfinite(estimate.value) & np.isfinite(estimate.statistical)
     value, error = estimate.value[rows], estimate.statistical[rows]
@@ -128,19 +145,19 @@ def draw_concentration_yield(result: RunResult) -> Drawing | None:
     if not (shown & np.isfinite(quantities.c_nc_umol_L.value)).any():
         return None
     percent = Estimate(*(100 * part for part in quantities.yield_))
-    panels = [(quantities.c_nc_umol_L, r"$c_\mathrm{NC}$ (µmol L⁻¹)", "µmol/L", GREEN)]
+    panels = [(quantities.c_nc_umol_L, "c", "µmol/L", GREEN)]
     if (shown & np.isfinite(percent.value)).any():
-        panels.append((percent, "yield (%)", "%", ORANGE))
+        panels.append((percent, "yield", "%", ORANGE))
     figure = new_figure(SINGLE_COLUMN_MM, 14 + 37 * len(panels))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     weak, row = has_word(flags, "weak"), last_reported(result)
-    for ax, (estimate, label, unit, color), letter in zip(axes, panels, "ab", strict=False):
+    for ax, (estimate, name, unit, color), letter in zip(axes, panels, "ab", strict=False):
         _band(ax, axis, estimate, shown & ~weak, color)
-        _points(ax, axis, estimate, shown & ~weak, color)
-        _points(ax, axis, estimate, shown & weak, color, hollow=True)
-        _limits(ax, estimate, shown, from_zero=True)
+        draw_points(ax, axis, estimate, shown & ~weak, color)
+        draw_points(ax, axis, estimate, shown & weak, color, hollow=True)
+        set_limits(ax, estimate, shown, from_zero=True, also=draw_aliquots(ax, axis, result.aliquots, name))
         _systematic_bar(ax, axis, estimate, shown & ~weak)
-        ax.set_ylabel(label)
+        ax.set_ylabel(LABELS[name])
         if row is not None:
             _mark_last(ax, estimate, row, unit)
         if len(panels) > 1:
@@ -159,7 +176,7 @@ def _concentration_caption(result: RunResult, axis: TimeAxis, weak: Bools, panel
     return (
         f"{subject} against the time since the time zero. Coloured bars: statistical standard uncertainty; shaded "
         "and black bar: systematic standard uncertainty, which moves all frames together. Dotted: last reported frame. "
-        f"{hollow}{left_out(result, axis)}"
+        f"{hollow}{aliquots_caption(axis, result.aliquots, ('c', 'yield'))}{left_out(result, axis)}"
     ).strip()
 
 

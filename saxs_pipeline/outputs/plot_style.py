@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from saxs_pipeline.outputs.flags import count_words, frame_flags, has_word, sound
 from saxs_pipeline.types import Bools, Floats, RunResult
@@ -67,7 +68,10 @@ class TimeAxis:
         """Scale, range and label of the x axis: the same in all figures of a run."""
         if self.logarithmic:
             ax.set_xscale("log")
+            if self.beyond(1) < 100 * self.beyond(0):
+                ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
+            ax.xaxis.set_minor_formatter(NullFormatter())
         if np.unique(self.seconds[self.visible]).size > 1:
             ax.set_xlim(self.beyond(-0.05), self.beyond(1.08))
         ax.set_xlabel("time (s)")

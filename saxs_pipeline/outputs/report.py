@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from saxs_pipeline.outputs.figure_files import FigureFiles
 from saxs_pipeline.outputs.flags import MEANING, count_words, frame_flags, has_word, sound
-from saxs_pipeline.outputs.plots import FigureFiles
+from saxs_pipeline.outputs.report_reaction import kinetics_content, reaction_content
 from saxs_pipeline.outputs.tables import plus_minus, series_numbers, summary
 from saxs_pipeline.types import RunResult
 
@@ -21,6 +22,8 @@ MOST_ROWS = 600
 """Rows of the table of the series; longer series show every k-th frame and point to series.csv."""
 LARGEST_SVG = 400_000
 """Bytes; a larger figure is embedded as PNG."""
+_PLACED = ("reaction", "kinetics")
+"""Figures in the section of their subject; all others stand together."""
 
 
 def write(result: RunResult, figures: Sequence[FigureFiles], path: Path) -> None:
@@ -44,7 +47,10 @@ def _content(result: RunResult, figures: Sequence[FigureFiles]) -> dict[str, Any
         "title": result.title,
         "summary": summary(result),
         "warnings": result.warnings,
-        "figures": [_embedded(figure) for figure in figures],
+        "figures": [_embedded(figure) for figure in figures if figure.name not in _PLACED],
+        "placed": {figure.name: _embedded(figure) for figure in figures if figure.name in _PLACED},
+        "reaction": None if result.analysis is None else reaction_content(result.analysis),
+        "kinetics": None if result.comparison is None else kinetics_content(result.comparison),
         "flags": _flag_rows(result),
         "every": every,
         "series": _series_rows(result, every) if result.quantities is not None else [],

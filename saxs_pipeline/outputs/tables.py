@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from saxs_pipeline.outputs.flags import count_words, frame_flags, has_word, sound
-from saxs_pipeline.types import BadInput, Curves, Estimate, Floats, Quantities, RunResult, ScaleFactor
+from saxs_pipeline.reaction import Comparison, KineticParameter, Phase, ScaledAliquots, SeriesAnalysis
+from saxs_pipeline.types import BadInput, Curves, Estimate, Floats, Quantities, RunResult, ScaleFactor, Uncertain
 
 COLUMNS = (
     "frame",
@@ -121,7 +122,7 @@ def _curve_header(result: RunResult, row: int) -> list[str]:
 
 
 def summary(result: RunResult) -> list[tuple[str, str]]:
-    """What a run found, as (name, text) rows: frames, flags, times, last reported values, quality of the fits, scale.
+    """What a run found, as (name, text) rows: frames, flags, times, last values, quality of the fits, scale, reaction.
 
     Values read "value ± statistical ± systematic unit", rounded to the uncertainty's two leading digits.
     """
@@ -134,7 +135,74 @@ def summary(result: RunResult) -> list[tuple[str, str]]:
         background = result.background
         factor = "" if background.factor == 1 else f", times {background.factor:g}"
         rows.append(("background", f"{background.source}{factor}"))
+    if result.analysis is not None:
+        rows += analysis_rows(result.analysis)
+    if result.comparison is not None:
+        rows += comparison_rows(result.comparison)
+    if result.aliquots is not None:
+        rows.append(("aliquots", f"c_NC, yield {scale_of_aliquots(result.aliquots)}"))
     return rows
+
+
+def analysis_rows(analysis: SeriesAnalysis) -> list[tuple[str, str]]:
+    """What the series says about the reaction, as (name, text) rows; nothing is said where it does not say."""
+    rows = []
+    for name, law in (("t98 of c_NC", analysis.concentration), ("t98 of the yield", analysis.yield_)):
+        if law is not None:
+            rows.append((name, plus_minus(*law.t98_s, unit="s")))
+    if analysis.nucleation_share is not None:
+        share = Uncertain(*(100 * x for x in analysis.nucleation_share))
+        rows.append(("nucleation share", f"{plus_minus(*share, unit='%')} of the time to 98 % yield"))
+    if analysis.phases:
+        rows.append(("phases", ", ".join(phase_text(phase) for phase in analysis.phases)))
+    if analysis.growth_exponent is not None:
+        rows.append(("growth exponent n", plus_minus(*analysis.growth_exponent)))
+    return rows
+
+
+def phase_text(phase: Phase) -> str:
+    """ "growth 61 to 403 s"."""
+    return f"{phase.name} {seconds(phase.start_s)} to {seconds(phase.end_s)} s"
+
+
+def seconds(time: float) -> str:
+    """A time in s, three digits at least and no power of ten, without its unit."""
+    return f"{time:.0f}" if abs(time) >= 100 else f"{time:.3g}"
+
+
+def comparison_rows(comparison: Comparison) -> list[tuple[str, str]]:
+    """Quality of the comparison with the kinetic model and the fitted parameters, as (name, text) rows."""
+    rows = [("kinetic model", f"{comparison.title}: {quality_text(comparison)}")]
+    return rows + [(f"fitted {p.symbol}", parameter_text(p)) for p in comparison.parameters if p.fitted]
+
+
+def quality_text(comparison: Comparison) -> str:
+    """ "χ²_red 1.02 with 1204 degrees of freedom"; says so if the fit did not converge."""
+    lost = "" if comparison.converged else "; the fit did not converge"
+    return f"χ²_red {comparison.chi2_red:.3g} with {comparison.degrees} degrees of freedom{lost}"
+
+
+def parameter_text(parameter: KineticParameter) -> str:
+    """ "value ± statistical ± systematic unit", without uncertainties where it was not fitted."""
+    errors = [parameter.statistical] if parameter.fitted else []
+    if parameter.fitted and parameter.systematic > 0:
+        errors.append(parameter.systematic)
+    return plus_minus(parameter.value, *errors, unit=unit_text(parameter.unit))
+
+
+def unit_text(unit: str) -> str:
+    """ "mol/m^3" as "mol/m³"."""
+    return unit.replace("^2", "²").replace("^3", "³")
+
+
+def scale_of_aliquots(scaled: ScaledAliquots) -> str:
+    """ "/ 0.80 ± 0.02 (fitted)", by what c_NC and yield of aliquots are divided."""
+    return f"/ {bracketed_scale(scaled)} ({'fitted' if scaled.fitted else 'fixed'})"
+
+
+def bracketed_scale(scaled: ScaledAliquots) -> str:
+    """The factor aliquot / in situ, in brackets if it has an error."""
+    return f"({plus_minus(*scaled.scale)})" if scaled.fitted else plus_minus(*scaled.scale)
 
 
 def _frame_rows(result: RunResult) -> list[tuple[str, str]]:
@@ -198,7 +266,7 @@ def _scale_text(scale: ScaleFactor) -> str:
 
 
 def plus_minus(value: float, *errors: float, unit: str = "") -> str:
-    """ "2.2213 ± 0.0042 nm": two digits of the smallest positive error, a common power of ten if needed."""
+    """ "2.2213 ± 0.0042 nm": two digits of the first positive error, a common power of ten if needed."""
     known = [e for e in errors if math.isfinite(e) and e > 0]
     suffix = f" {unit}" if unit else ""
     if not math.isfinite(value):
@@ -208,7 +276,7 @@ def plus_minus(value: float, *errors: float, unit: str = "") -> str:
     largest = max(abs(value), *known)
     power = math.floor(math.log10(largest))
     scale = power if power < -3 or power > 5 else 0
-    decimals = max(0, 1 - math.floor(math.log10(min(known)) + 1e-12) + scale)
+    decimals = max(0, 1 - math.floor(math.log10(known[0]) + 1e-12) + scale)
     text = " ± ".join(f"{x / 10.0**scale:.{decimals}f}" for x in (value, *errors))
     return f"({text})·10{_superscript(scale)}{suffix}" if scale else f"{text}{suffix}"
 

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor
+from saxs_pipeline.science import population
+from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor, sphere
+from saxs_pipeline.science.population import Development
 from saxs_pipeline.types import BadInput, Bools, Floats, Uncertain
 
 AGBH_PERIOD_NM = 5.8380  # silver behenate, Huang et al. 1993, J. Appl. Cryst. 26, 180
@@ -90,6 +92,19 @@ def growth_truth(time_s: Floats, growth: Growth) -> Truth:
         sigma_nm=np.where(before, np.nan, sigma),
         c_umol_L=c,
         yield_=c * 1e-3 * cations / growth.cation_concentration_mmol_L,
+    )
+
+
+def development_truth(time_s: Floats, development: Development) -> Truth:
+    """Moments of the crystals of a simulated synthesis at times (n,) in s after the injection."""
+    there = population.at(development, np.maximum(time_s, 0.0))
+    before = time_s <= 0
+    return Truth(
+        time_s=time_s,
+        radius_nm=np.where(before, np.nan, there.all.radius_nm),
+        sigma_nm=np.where(before, np.nan, there.all.sigma_nm),
+        c_umol_L=np.where(before, 0.0, there.all.c_umol_L),
+        yield_=np.where(before, 0.0, there.yield_),
     )
 
 
@@ -220,6 +235,22 @@ def crystals(q_nm: Floats, truth: Truth, index: int, contrast_1_A2: float) -> Fl
     one = slice(index, index + 1)
     form = gaussian_spheres(q_nm, truth.radius_nm[one], truth.sigma_nm[one] ** 2)[0][0]
     return np.asarray(truth.c_umol_L[index] * intensity_factor(contrast_1_A2) * form)
+
+
+def development_crystals(q_nm: Floats, time_s: Floats, development: Development, contrast_1_A2: float) -> Floats:
+    """Cross section (n, m), 1/mm, of the crystals of a simulated synthesis (with sizes): the sum over all its spheres.
+
+    Between the steps of the simulation the curves are interpolated in ln t (PCHIP); 0 before its first crystals.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    apart = np.diff(np.log(development.time_s), prepend=-np.inf) > 1e-9  # at an injection there are two rows
+    steps = np.flatnonzero((development.all.c_umol_L > 0) & apart)
+    curves = development.sizes[steps] @ sphere(q_nm, development.size_grid_nm)
+    known = time_s >= development.time_s[steps[0]]
+    found = np.zeros((time_s.size, q_nm.size))
+    found[known] = PchipInterpolator(np.log(development.time_s[steps]), curves)(np.log(time_s[known]))
+    return found * intensity_factor(contrast_1_A2)
 
 
 def behenate_rings(q_nm: Floats, height: float, width_nm: float) -> Floats:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.outputs.known_run import make_result
+from tests.outputs.known_run import make_result, with_reaction
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +19,9 @@ def result():
 def bare(result):
     """The same curves without background, scale, model or quantities, as of a run without a `model` section."""
     return replace(result, background=None, scale=None, fits=None, model=None, quantities=None, warnings=())
+
+
+@pytest.fixture(scope="session")
+def reacted(result):
+    """The known run with an analysis, a comparison with the kinetic model and aliquots."""
+    return with_reaction(result)

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
+from saxs_pipeline.reaction import (
+    Aliquots,
+    BuildUp,
+    Comparison,
+    KineticParameter,
+    Phase,
+    ScaledAliquots,
+    SeriesAnalysis,
+)
+from saxs_pipeline.science.buildup import EXPONENTIAL, SECOND_ORDER, WITH_DELAY
 from saxs_pipeline.types import (
     Background,
     Curves,
@@ -22,6 +33,8 @@ from saxs_pipeline.types import (
 AMPLITUDE = 7.4617e-6  # mm⁻¹ per µmol/L and nm⁶ at Δρ = 35.2e-6 Å⁻²
 HOSTILE_TITLE = 'CdSe <script>alert(1)</script> & "run" 7'
 CONFIG_TEXT = "title: CdSe  # </pre><script>alert(2)</script>\ndata: {frames: 'raw/*.h5'}\n"
+DELAY, RATE, EXCESS = 1.1, 0.01417, 2.5  # of the second-order law of the yield: s, 1/s, beta
+T98_YIELD = DELAY + math.log(1 + 49 * (1 - 1 / EXCESS)) / (1 - 1 / EXCESS) / RATE
 BAD_FRAMES = {13: "all_zero", 16: "unreadable", 19: "nan", 22: "monitor_zero"}
 
 
@@ -38,18 +51,22 @@ def sphere_intensity(q, radius, sigma, concentration):
     return AMPLITUDE * concentration[:, None] * total
 
 
+def development(t):
+    """r, σ_r (nm), c_NC (µmol/L) and yield at the times t ≥ 0 (s)."""
+    radius = 1.5 + 0.72 * (1 - np.exp(-t / 90)) + 1.5e-5 * np.maximum(t - 600, 0)
+    sigma = 0.13 + 0.05 * np.exp(-t / 120) + 6e-6 * np.maximum(t - 600, 0)
+    c = 25 * (1 - np.exp(-t / 15)) * np.exp(-np.maximum(t - 600, 0) / 60000)
+    volume = 4 * np.pi / 3 * (radius**3 + 3 * radius * sigma**2)
+    return radius, sigma, c, c * 1e-6 * volume * 4 / 0.608**3 / 25.5e-3
+
+
 def truth(n):
     """Start and exposure times, r, σ_r, c_NC and yield of n frames; the first ten precede the injection."""
     exposure = np.full(n, 0.075)
     steps = np.full(n, 0.1)
     steps[10:] = np.geomspace(0.15, 33.0 * 575 / n, n - 10)
     start = np.concatenate([[0.0], np.cumsum(steps)[:-1]]) - 0.96
-    t = np.maximum(start + 0.5 * exposure, 0.0)
-    radius = 1.5 + 0.72 * (1 - np.exp(-t / 90)) + 1.5e-5 * np.maximum(t - 600, 0)
-    sigma = 0.13 + 0.05 * np.exp(-t / 120) + 6e-6 * np.maximum(t - 600, 0)
-    c = 25 * (1 - np.exp(-t / 15)) * np.exp(-np.maximum(t - 600, 0) / 60000)
-    volume = 4 * np.pi / 3 * (radius**3 + 3 * radius * sigma**2)
-    return start, exposure, radius, sigma, c, c * 1e-6 * volume * 4 / 0.608**3 / 25.5e-3
+    return start, exposure, *development(np.maximum(start + 0.5 * exposure, 0.0))
 
 
 def flag_words(n, snr):
@@ -148,6 +165,67 @@ def make_result(n, m=200, seed=3):
     return RunResult(
         HOSTILE_TITLE, curves, background, scale, fits, model, quantities, provenance(), ("times from the scalers",),
     )  # fmt: skip
+
+
+def known_analysis():
+    """What the closed forms of `development` say: t98 = 15 s · ln 50 of c_NC, dσ_r/dt = −(0.05/120) e^(−t/120) nm/s."""
+    c_law = BuildUp(
+        EXPONENTIAL, ("c_inf_umol_L", "k_1_s"), np.array([25.0, 1 / 15]), np.diag([0.01, 1e-8]),
+        Uncertain(15 * math.log(50), 0.9), 1.02,
+    )  # fmt: skip
+    yield_law = BuildUp(
+        SECOND_ORDER + WITH_DELAY, ("yield_inf", "initial_rate_1_s", "inverse_excess"),
+        np.array([0.81, RATE, 1 / EXCESS]), np.diag([1e-6, 1e-8, 1e-2]), Uncertain(T98_YIELD, 12.3), 3.4,
+    )  # fmt: skip
+    t = np.geomspace(2, 3000, 24)
+    rate = -0.05 / 120 * np.exp(-t / 120) + np.where(t > 600, 6e-6, 0)
+    error = 0.004 / t
+    rate[3] = np.nan
+    phases = (
+        Phase("induction", 0.0, 1.1), Phase("nucleation", 1.1, 58.7),
+        Phase("growth", 58.7, 402.4), Phase("ripening", 402.4, 7900.0),
+    )  # fmt: skip
+    return SeriesAnalysis(
+        c_law, yield_law, Uncertain(0.1458, 0.005), phases, t, Estimate(rate, error, np.zeros(24)),
+        Uncertain(2.1, 0.4), ("the growth phase <has> few frames",),
+    )  # fmt: skip
+
+
+def known_comparison(quantities):
+    """The truth as the model: residuals are the noise of `make_quantities`; weak and early frames were not used."""
+    model = [np.where(quantities.time_s < 0, np.nan, x) for x in development(np.maximum(quantities.time_s, 0))]
+    t = np.geomspace(0.05, 8000, 300)
+    used = np.isfinite(quantities.radius_nm.value) & (quantities.time_s > 3)
+    parameters = (
+        KineticParameter("A", "m/s", 0.0455, 0.0012, 0.0004, True),
+        KineticParameter("gamma", "J/m^2", 0.181, 0.0021, 0.0009, True),
+        KineticParameter("n", "", 3.92, 0.11, 0.0, True),
+        KineticParameter("k1", "1/s", 4.88e-3, 3.1e-5, 0.0, True),
+        KineticParameter("T", "K", 533.15, 0.0, 0.0, False),
+        KineticParameter("v0", "m^3", 5.59e-29, 0.0, 0.0, False),
+    )
+    correlation = np.array([[1, 0.97, 0.5, 0.1], [0.97, 1, 0.4, 0.2], [0.5, 0.4, 1, -0.3], [0.1, 0.2, -0.3, 1]])
+    return Comparison(
+        "calibrated <model>", parameters, correlation, 1.0123, 103, True, 41, *model, used, t, *development(t),
+        ("the induction was not fitted",),
+    )  # fmt: skip
+
+
+def known_aliquots(scale=0.8):
+    """Aliquots that lie on the truth once c_NC and yield are divided by `scale`; one is later than all frames."""
+    t = np.array([5.0, 30.0, 120.0, 400.0, 2000.0, 1e6])
+    r, _, c, y = development(t)
+    r[1] = np.nan
+    aliquots = Aliquots(
+        t, r, np.full(6, 0.03), c * scale, np.full(6, 0.9), y * scale, 0.04 * y * scale, "aliquots.csv", np.full(6, 0.3)
+    )
+    return ScaledAliquots(aliquots, Uncertain(scale, 0.02), fitted=True)
+
+
+def with_reaction(result):
+    """The result with all that is said about the reaction."""
+    comparison = known_comparison(result.quantities)
+    return replace(result, analysis=known_analysis(), comparison=comparison, aliquots=known_aliquots())
 
 
 def provenance():

@@ -1,0 +1,310 @@
+"""Fits of a series → what it says about the reaction: build-up laws, phases, focusing, apparent growth exponent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from saxs_pipeline.reaction import BuildUp, Phase, SeriesAnalysis
+from saxs_pipeline.science import quantities as science
+from saxs_pipeline.science import timeseries
+from saxs_pipeline.science.buildup import LawFit, Points, fails, fit_exponential, fit_second_order, share, with_scatter
+from saxs_pipeline.science.joint import JointSeries, shared_response
+from saxs_pipeline.stages.fit import poor, signal_to_noise
+from saxs_pipeline.stages.quantify import UNSIZED
+from saxs_pipeline.types import Bools, Curves, Estimate, FitTable, Floats, Ints, Quantities, Uncertain
+
+MOST_POINTS = 96
+"""More frames than these are averaged in as many bins of ln t. From 1 to 7700 s a bin is 10 % of its time wide, within
+which an exponential bends by 2e-4 of its final value."""
+
+FEWEST = 5
+"""Sound frames that a series needs."""
+
+UNDETERMINED = 0.5
+"""Relative error of t98 from which on a series says nothing about it."""
+
+C, R, S = range(3)
+
+
+def analyse(curves: Curves, fits: FitTable, quantities: Quantities, model: Floats) -> SeriesAnalysis:
+    """What the series says about the reaction; what it does not say is None, and the notes tell why.
+
+    model (n, m): the fitted curves, not NaN in the window of the fit. Only frames after the injection count whose size
+    is known. All errors contain the shared uncertainty of the background; that of the scale moves no time.
+    """
+    rows = np.flatnonzero(_sound(curves, fits, quantities))
+    rows = rows[np.argsort(quantities.time_s[rows], kind="stable")]
+    if len(np.unique(quantities.time_s[rows])) < FEWEST:
+        return _nothing(f"{len(rows)} frames after the injection have a size: too few for an analysis of the series")
+    series = _averaged(_joint_series(curves, fits, quantities, model, rows), _information(curves, model, rows))
+    per_volume = _yield_per_volume(fits, quantities, rows)
+    points = _points(series, per_volume if math.isfinite(per_volume) else 1.0)
+    laws = _laws(points, _quiet(curves, fits, quantities))
+    shown = _Shown(bool(np.isfinite(quantities.c_nc_umol_L.value[rows]).any()), math.isfinite(per_volume))
+    doubts = ("more than half of the fits are poor: the errors here are too small, too",)
+    return _report(points, laws, shown, doubts if poor(fits)[rows].mean() > 0.5 else ())
+
+
+def _nothing(note: str) -> SeriesAnalysis:
+    none = np.zeros(0)
+    return SeriesAnalysis(None, None, None, (), none, Estimate(none, none, none), None, (note,))
+
+
+# --- frames ----------------------------------------------------------------------------------------------------------
+
+
+def _after_injection(curves: Curves, quantities: Quantities) -> Bools:
+    """Usable frames after the injection that are not part of the background."""
+    background = np.array(["background" in flag.split("|") for flag in quantities.flags])
+    known = np.isfinite(quantities.time_s) & np.isfinite(curves.sigma).any(axis=1)
+    return np.asarray(curves.usable & ~background & known & (quantities.time_s > 0))
+
+
+def _sound(curves: Curves, fits: FitTable, quantities: Quantities) -> Bools:
+    """Frames whose c, R₀ and s are known."""
+    sized = np.array([UNSIZED.isdisjoint(flag.split("|")) for flag in quantities.flags])
+    known = np.isfinite(fits.values).all(axis=1) & np.isfinite(fits.covariance).all(axis=(1, 2))
+    positive = (np.diagonal(fits.covariance, axis1=1, axis2=2) > 0).all(axis=1) & (fits.values[:, C] > 0)
+    return np.asarray(_after_injection(curves, quantities) & fits.converged & sized & known & positive)
+
+
+def _quiet(curves: Curves, fits: FitTable, quantities: Quantities) -> Floats:
+    """(time, 1 if no crystals are seen in it) of each usable frame after the injection, (j, 2)."""
+    rows = np.flatnonzero(_after_injection(curves, quantities))
+    with np.errstate(invalid="ignore"):
+        seen = signal_to_noise(fits)[rows] > 2
+    return np.stack([quantities.time_s[rows], ~seen], axis=-1)
+
+
+def _window(model: Floats) -> Bools:
+    return np.asarray(np.isfinite(model).any(axis=0))
+
+
+def _joint_series(curves: Curves, fits: FitTable, quantities: Quantities, model: Floats, rows: Ints) -> JointSeries:
+    """(c, R₀, s) of these frames with what the background's error does to them."""
+    window = _window(model)
+    sigma = np.where(np.isfinite(curves.intensity[rows]), curves.sigma[rows], np.nan)[:, window]
+    response = shared_response(
+        curves.q_nm[window], sigma, curves.shared[window], fits.values[rows], amplitude=fits.amplitude
+    )
+    return JointSeries(quantities.time_s[rows], fits.values[rows, :3], fits.covariance[rows, :3, :3], response)
+
+
+def _information(curves: Curves, model: Floats, rows: Ints) -> Floats:
+    """Weight (n,) of each frame: mean 1/σ² of its curve, which knows about exposure and beam, not about the values."""
+    sigma = curves.sigma[rows][:, _window(model)]
+    weight = np.zeros_like(sigma)
+    np.divide(1.0, sigma * sigma, out=weight, where=np.isfinite(sigma) & (sigma > 0))
+    mean: Floats = weight.mean(axis=1)
+    return mean
+
+
+def _averaged(series: JointSeries, weight: Floats) -> JointSeries:
+    """At most MOST_POINTS points: frames of one bin of ln t are one point. Frames at the same time are one, too."""
+    logarithm = np.log(series.time_s)
+    if len(logarithm) <= MOST_POINTS:
+        bins = logarithm
+    else:
+        span = np.linspace(logarithm[0], logarithm[-1], MOST_POINTS + 1)
+        bins = np.minimum(np.searchsorted(span, logarithm, side="right"), MOST_POINTS)
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(bins) > 0]))
+    return series.averaged(starts, weight)
+
+
+@dataclass(frozen=True, eq=False)
+class _Series:
+    """The points of one series: concentration, crystals' volume or yield, r, s, and what ties them together.
+
+    c_crystals and r_s (b, b): covariance of c with the crystals' volume, and of r with s.
+    """
+
+    concentration: Points
+    crystals: Points
+    radius: Points
+    variance: Points
+    c_crystals: Floats
+    r_s: Floats
+
+
+def _yield_per_volume(fits: FitTable, quantities: Quantities, rows: Ints) -> float:
+    """Yield per c⟨V⟩ (µmol/L nm³), one number for a series; NaN without a yield."""
+    c, r, s, _ = fits.values[rows].T
+    return float(np.median(quantities.yield_.value[rows] / (c * science.mean_volume(r, s))))
+
+
+def _points(series: JointSeries, per_volume: float) -> _Series:
+    """Points of c, of c⟨V⟩ times per_volume, of r and of s."""
+    c, r, s = series.values.T
+    n = len(c)
+    joint = series.joint().reshape(n, 3, n, 3)
+    gradient = 4 * math.pi / 3 * per_volume * np.stack([r**3 + 3 * r * s, 3 * c * (r * r + s), 3 * c * r], axis=-1)
+    covariance = np.einsum("ia,iajb,jb->ij", gradient, joint, gradient, optimize=True)
+
+    def points(k: int) -> Points:
+        return Points(series.time_s, series.values[:, k], joint[:, k, :, k])
+
+    return _Series(
+        points(C),
+        Points(series.time_s, per_volume * c * science.mean_volume(r, s), 0.5 * (covariance + covariance.T)),
+        points(R),
+        points(S),
+        np.einsum("ijb,jb->ij", joint[:, C], gradient),
+        joint[:, R, :, S],
+    )
+
+
+# --- findings --------------------------------------------------------------------------------------------------------
+
+
+class _Shown(NamedTuple):
+    """Whether c is on an absolute scale, and whether the yield is known."""
+
+    concentration: bool
+    yield_: bool
+
+
+class _Laws(NamedTuple):
+    """Build-up laws of c and of the crystals' volume, None where undetermined; landmarks of the phases; notes."""
+
+    concentration: LawFit | None
+    crystals: LawFit | None
+    cross: Floats
+    landmarks: timeseries.Landmarks
+    notes: tuple[str, ...]
+
+    def nucleation_share(self) -> Uncertain | None:
+        """Ratio of the two t98."""
+        if self.concentration is None or self.crystals is None:
+            return None
+        return share(self.concentration, self.crystals, self.cross)
+
+
+def _laws(points: _Series, quiet: Floats) -> _Laws:
+    """Fit both laws: that of c only up to the start of ripening."""
+    onset, vague = _ripening(points.concentration)
+    rising = points.concentration.between(0.0, math.inf if onset is None else onset)
+    nucleation, delay, missing = _concentration_law(rising, quiet)
+    reaction, lacking = _crystals_law(points.crystals, delay or 0.0)
+    ends = [None if fit is None else fit.build_up.t98_s.value for fit in (nucleation, reaction)]
+    return _Laws(
+        nucleation,
+        reaction,
+        points.c_crystals[: len(rising.time_s)],
+        timeseries.Landmarks(delay, ends[0], ends[1], onset),
+        (*missing, *lacking, *vague),
+    )
+
+
+def _ripening(concentration: Points) -> tuple[float | None, tuple[str, ...]]:
+    """Start of ripening: the best time or, where that is vague, the end of its error, from when on it is seen."""
+    onset = timeseries.ripening_onset(concentration)
+    if onset is None:
+        return None, ()
+    if onset.error < 0.2 * onset.value:
+        return onset.value, ()
+    seen = onset.value + onset.error
+    return seen, (f"ripening starts at {onset.value:.3g} ± {onset.error:.2g} s; {seen:.3g} s is taken",)
+
+
+def _concentration_law(points: Points, quiet: Floats) -> tuple[LawFit | None, float | None, tuple[str, ...]]:
+    """S3.3 and, where the build-up begins clearly after the injection, its delay."""
+    if len(points.time_s) < FEWEST:
+        return None, None, ("no build-up law: c falls from the beginning",)
+    fit = fit_exponential(points)
+    if not timeseries.rises(points, fit):
+        return None, None, ("no build-up law: c does not clearly rise within the series",)
+    delay = timeseries.induction_end(points, fit, quiet)
+    determined, notes = _determined(partial(fit_exponential, delayed=delay is not None), points, "c")
+    return determined, delay, notes
+
+
+def _crystals_law(points: Points, delay_s: float) -> tuple[LawFit | None, tuple[str, ...]]:
+    """S3.2 of the yield, or of the crystals' volume, which is proportional to it."""
+    if not timeseries.rises(points, fit_second_order(points, delay_s=delay_s)):
+        return None, ("no second-order law: the yield does not clearly rise within the series",)
+    return _determined(partial(fit_second_order, delay_s=delay_s), points, "the yield")
+
+
+def _determined(law: Callable[[Points], LawFit], points: Points, what: str) -> tuple[LawFit | None, tuple[str, ...]]:
+    """The fit, unless the series leaves its t98 open, and what must be said about it.
+
+    Where the law fails and the series shows the end of the rise, t98 is interpolated.
+    """
+    fit = with_scatter(law, points)
+    notes = list(fit.notes)
+    if fails(fit):
+        fit, doubt = _interpolated(fit, points)
+        notes.append(f"{what} does not follow the {fit.build_up.law} within its errors: {doubt}")
+    t98, error = fit.build_up.t98_s
+    if not error < UNDETERMINED * t98:
+        return None, (f"t98 of {what} is not determined: {t98:.3g} ± {error:.3g} s",)
+    if t98 > points.time_s[-1]:
+        notes.append(f"t98 of {what}, {t98:.4g} s, is extrapolated: the series ends at {points.time_s[-1]:.4g} s")
+    return fit, tuple(notes)
+
+
+def _interpolated(fit: LawFit, points: Points) -> tuple[LawFit, str]:
+    """The fit with a t98 that needs no law, if there is one, and what to think of its t98."""
+    chi2 = f"χ²_red {fit.build_up.chi2_red:.3g}"
+    found = timeseries.interpolated_t98(points)
+    if found is None:
+        return fit, f"{chi2}; its t98 is the law's, and its error cannot be trusted"
+    by_law = fit.build_up.t98_s
+    doubt = f"{chi2}; t98 is interpolated between the points, the law alone has {by_law.value:.4g} s"
+    return replace(fit, build_up=replace(fit.build_up, t98_s=found[0]), t98_by_value=found[1]), doubt
+
+
+def _report(points: _Series, laws: _Laws, shown: _Shown, doubts: tuple[str, ...]) -> SeriesAnalysis:
+    """All findings in one."""
+    phases = timeseries.find_phases(points.crystals, laws.landmarks)
+    exponent, notes = _exponent(points, phases)
+    focusing_time, focusing = timeseries.focusing_rate(points.variance)
+    if not len(focusing_time):
+        notes = (*notes, "no focusing rate: σ_r is not resolved, or the frames are too few")
+    hidden = [
+        _hidden(name, why, fit)
+        for name, why, fit, seen in (
+            ("concentration", "no absolute scale", laws.concentration, shown.concentration),
+            ("yield", "no cation concentration, unit cell or absolute scale", laws.crystals, shown.yield_),
+        )
+        if fit is not None and not seen
+    ]
+    return SeriesAnalysis(
+        concentration=_of(laws.concentration) if shown.concentration else None,
+        yield_=_of(laws.crystals) if shown.yield_ else None,
+        nucleation_share=laws.nucleation_share(),
+        phases=phases,
+        focusing_time_s=focusing_time,
+        focusing_nm_s=focusing,
+        growth_exponent=exponent,
+        notes=(*laws.notes, *hidden, *notes, *doubts),
+    )
+
+
+def _of(fit: LawFit | None) -> BuildUp | None:
+    return None if fit is None else fit.build_up
+
+
+def _hidden(name: str, why: str, fit: LawFit) -> str:
+    """What is known of a law whose quantity is only known up to a factor."""
+    t98, error = fit.build_up.t98_s
+    return f"no {name} law ({why}); up to a factor it is known, with t98 {t98:.4g} ± {error:.2g} s"
+
+
+def _exponent(points: _Series, phases: tuple[Phase, ...]) -> tuple[Uncertain | None, tuple[str, ...]]:
+    """Apparent growth exponent of the growth phase, or why there is none."""
+    growth = [phase for phase in phases if phase.name == "growth"]
+    if not growth:
+        return None, ("no growth exponent: the series shows no phase of growth alone",)
+    start, end = growth[0].start_s, growth[0].end_s
+    keep = (points.radius.time_s >= start) & (points.radius.time_s <= end)
+    found = timeseries.apparent_exponent(
+        points.radius.between(start, end), points.variance.between(start, end), points.r_s[np.ix_(keep, keep)]
+    )
+    return found, () if found is not None else ("no growth exponent: r does not clearly change in the growth phase",)

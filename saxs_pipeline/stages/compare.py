@@ -1,0 +1,183 @@
+"""Quantities ↔ kinetic model: the measured series beside the simulated one, and the joint fit of its parameters.
+
+What is compared are c, r and s = σ_r² of every frame that reports a size. The yield is a function of these three
+(S2.6) and takes part through them; the yield of the model is monomers in crystals over all that can form. s rather
+than σ_r, because s keeps frames whose width is only an upper limit, without a bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from saxs_pipeline.kinetic_config import UNITS, KineticModel
+from saxs_pipeline.reaction import Comparison, KineticParameter
+from saxs_pipeline.science.apparent import View, as_seen
+from saxs_pipeline.science.joint import joint_covariance, shared_response
+from saxs_pipeline.science.population import at, simulate
+from saxs_pipeline.science.quantities import mean_volume
+from saxs_pipeline.stages.degenerate import unresolved
+from saxs_pipeline.stages.fit import POOR
+from saxs_pipeline.stages.kinetic_fit import KineticFit, Measured, fit_model
+from saxs_pipeline.types import BadInput, Bools, Curves, FitTable, Floats, Ints, Quantities, RunResult
+
+FINE_POINTS = 400
+"""Points of the curves for drawing."""
+
+SAME_AMOUNT = 0.01
+"""Relative: P0·v0 of the model and of the run are the same up to this, even if the run file gives no errors."""
+
+_GOOD = frozenset({"ok", "sigma_upper_limit"})
+_MODEL_COLUMNS = ("model_radius_nm", "model_sigma_nm", "model_c_umol_L", "model_yield")
+_CURVE_COLUMNS = ("curve_radius_nm", "curve_sigma_nm", "curve_c_umol_L", "curve_yield")
+
+
+def compare(result: RunResult, model: KineticModel, fit: Sequence[str] = (), title: str = "") -> Comparison:
+    """Compare a run with the kinetic model; `fit`: symbols of the parameters to fit, none to compare only.
+
+    Raises BadInput if the run has no absolute concentrations, no frame with a size after the injection, or if the
+    parameters asked for cannot be told apart.
+    """
+    curves, fits, fitted, quantities = _complete(result)
+    rows = used_frames(fits, quantities)
+    window: Bools = np.asarray(np.isfinite(fitted[rows]).any(axis=0))
+    view = _view(curves, rows, window)
+    measured = _measured(fits, quantities, rows, view, curves.shared[window])
+    found = fit_model(measured, model, fit)
+    used = np.zeros(len(fits.index), dtype=bool)
+    used[rows] = True
+    after = quantities.time_s > 0
+    fine = np.geomspace(measured.time_s[0] / 3, measured.time_s[-1], FINE_POINTS)
+    frames = np.full((len(used), 4), np.nan)
+    frames[after] = _simulated(model, found, view, quantities.time_s[after])
+    drawn = _simulated(model, found, view, fine)
+    return Comparison(
+        title=title or model.title,
+        parameters=_parameters(model, found),
+        correlation=found.correlation,
+        chi2_red=found.chi2 / found.degrees,
+        degrees=found.degrees,
+        converged=found.converged,
+        evaluations=found.evaluations,
+        **dict(zip(_MODEL_COLUMNS, frames.T, strict=True)),
+        used=used,
+        curve_time_s=fine,
+        **dict(zip(_CURVE_COLUMNS, drawn.T, strict=True)),
+        notes=tuple(_notes(found, measured, quantities, rows, model)),
+    )
+
+
+def _complete(result: RunResult) -> tuple[Curves, FitTable, Floats, Quantities]:
+    if result.fits is None or result.quantities is None or result.model is None:
+        raise BadInput("compare: the run has no fits; give it a `model` section")
+    if not np.isfinite(result.quantities.c_nc_umol_L.value).any():
+        raise BadInput("compare: the run has no absolute concentrations; give `intensity.water` and `sample`")
+    return result.curves, result.fits, result.model, result.quantities
+
+
+def used_frames(fits: FitTable, quantities: Quantities) -> Ints:
+    """Frames that take part, in order of time: after the injection, with a size and no objection in their flags."""
+    plain = np.array([_GOOD.issuperset(flag.split("|")) for flag in quantities.flags])
+    finite = np.isfinite(fits.values).all(axis=1) & np.isfinite(fits.covariance).all(axis=(1, 2))
+    rows = np.flatnonzero(plain & finite & fits.converged & (quantities.time_s > 0))
+    if not rows.size:
+        raise BadInput("compare: no frame after the injection reports a size; check `time` and the background frames")
+    return rows[np.argsort(quantities.time_s[rows], kind="stable")]
+
+
+def _view(curves: Curves, rows: Ints, window: Bools) -> View:
+    sigma = np.where(np.isfinite(curves.intensity), curves.sigma, np.nan)
+    return View(curves.time_s[rows], curves.q_nm[window], sigma[rows][:, window])
+
+
+def _measured(fits: FitTable, quantities: Quantities, rows: Ints, view: View, shared: Floats) -> Measured:
+    response = shared_response(view.q_nm, view.sigma, shared, fits.values[rows], fits.amplitude)
+    return Measured(
+        time_s=quantities.time_s[rows],
+        values=fits.values[rows, :3],
+        covariance=joint_covariance(fits.covariance[rows][:, :3, :3], response),
+        scale_rel=_relative_scale(quantities, rows),
+        seen=partial(as_seen, view=view, time_s=view.time_s),
+    )
+
+
+def _relative_scale(quantities: Quantities, rows: Ints) -> float:
+    """Relative uncertainty of the amount of crystals against the precursor: that of the yield, else of c."""
+    for estimate in (quantities.yield_, quantities.c_nc_umol_L):
+        relative = (estimate.systematic / np.abs(estimate.value))[rows]
+        if np.isfinite(relative).any():
+            return float(np.nanmedian(relative))
+    return 0.0
+
+
+def _simulated(model: KineticModel, found: KineticFit, view: View, time_s: Floats) -> Floats:
+    """(r, σ_r, c, yield) of the model at increasing times, (k, 4), as the fits of single frames report them."""
+    order = np.argsort(time_s, kind="stable")
+    development = simulate(model.synthesis(found.changes), float(time_s.max()), sizes=True)
+    values = np.full((time_s.size, 4), np.nan)
+    c, radius, variance = as_seen(development, view, time_s[order]).T
+    sigma = np.sqrt(np.where(variance >= 0, variance, np.nan))
+    values[order] = np.stack([radius, sigma, c, at(development, time_s[order]).yield_], axis=1)
+    return values
+
+
+def _parameters(model: KineticModel, found: KineticFit) -> tuple[KineticParameter, ...]:
+    statistical = dict(zip(found.names, np.sqrt(np.diagonal(found.statistical)).tolist(), strict=True))
+    by_scale = np.sqrt(np.maximum(np.diagonal(found.covariance - found.statistical), 0.0))
+    systematic = dict(zip(found.names, by_scale.tolist(), strict=True))
+    return tuple(
+        KineticParameter(
+            symbol,
+            UNITS[symbol],
+            found.changes.get(symbol, model.value(symbol)),
+            statistical.get(symbol, 0.0),
+            systematic.get(symbol, 0.0),
+            symbol in found.names,
+        )
+        for symbol in model.symbols
+    )
+
+
+def _notes(found: KineticFit, measured: Measured, quantities: Quantities, rows: Ints, model: KineticModel) -> list[str]:
+    """What a reader must know before believing the parameters."""
+    notes = [found.message] if found.message else []
+    if found.names:
+        notes.append(unresolved(found.names, found.correlation))
+    ratio = found.chi2 / found.degrees
+    if ratio > POOR + 5 * np.sqrt(2 / found.degrees):
+        notes.append(
+            f"χ²_red = {ratio:.3g}: the model does not describe the series; errors of parameters are too small"
+        )
+    if measured.scale_rel > 0:
+        notes.append(
+            f"measured c over the model's: {found.scale.value:.4f} ± {found.scale.error:.4f}; the run states "
+            f"± {measured.scale_rel:.4f}"
+        )
+    else:
+        notes.append("the run states no uncertainty of its absolute scale: the systematic errors are missing")
+    notes.append(_amount(quantities, rows, model, found))
+    return [note for note in notes if note]
+
+
+def _amount(quantities: Quantities, rows: Ints, model: KineticModel, found: KineticFit) -> str:
+    """Says if the model and the run's sample section do not count yields against the same volume of crystals.
+
+    c⟨V⟩/yield is the volume all precursor would fill: c_cation,0 a³/cations per cell in the run, P·v₀ in the model.
+    """
+    yields, c = quantities.yield_, quantities.c_nc_umol_L
+    if not np.isfinite(yields.value[rows]).any():
+        return ""
+    volume = mean_volume(quantities.radius_nm.value[rows], quantities.sigma_nm.value[rows] ** 2)
+    run = float(np.nanmedian(c.value[rows] * volume / yields.value[rows]))
+    own = np.square(yields.systematic[rows] / yields.value[rows]) - np.square(c.systematic[rows] / c.value[rows])
+    error = float(np.sqrt(max(np.nanmedian(own), 0.0)))
+    synthesis = model.synthesis(found.changes)
+    ratio = 1e30 * synthesis.conversion.total_mol_m3 * synthesis.monomer_volume_m3 / run
+    if abs(ratio - 1) <= max(error, SAME_AMOUNT):
+        return ""
+    return (
+        f"the model's precursor would make {ratio:.3f} times the crystal volume that the run counts yields against "
+        f"(± {error:.3f}): check P0 and v0 against sample.cation_concentration and lattice_parameter"
+    )

@@ -1,0 +1,127 @@
+"""Covariance between frames: against refits of changed curves, and against the scatter of many simulated series."""
+
+import numpy as np
+import pytest
+
+from saxs_pipeline.science import batchfit
+from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor
+from saxs_pipeline.science.joint import JointSeries, independent_covariance, joint_covariance, shared_response
+from saxs_pipeline.types import BadInput
+
+Q = np.linspace(0.15, 5, 120)
+FACTOR = intensity_factor(35.2e-6)
+TRUTH = np.array([[6.0, 1.6, 0.17**2, 2e-4], [15.0, 1.9, 0.15**2, 0.0], [25.0, 2.2, 0.13**2, -1e-4]])
+STATISTICAL = 4e-5 * np.array([1.0, 0.8, 1.3])[:, None] / np.sqrt(Q)
+SHARED = 5e-5 / np.sqrt(Q)
+SIGMA = np.hypot(STATISTICAL, SHARED)
+
+
+def model(values=TRUTH):
+    form = gaussian_spheres(Q, values[:, 1], values[:, 2])[0]
+    return FACTOR * values[:, :1] * form + values[:, 3:]
+
+
+def fit(intensity, sigma=SIGMA):
+    return batchfit.fit_frames(Q, intensity, sigma, factor=FACTOR, radius_nm=(0.5, 4.0), sigma_nm=(0.03, 0.6))
+
+
+def response(sigma=SIGMA):
+    return shared_response(Q, sigma, SHARED, TRUTH, FACTOR)
+
+
+def test_response_equals_refits_of_changed_curves():
+    exact = model()
+    for k in (3, 17, 40, 90):
+        step = 0.05 * SHARED[k] * (np.arange(Q.size) == k)
+        difference = fit(exact + step).values - fit(exact - step).values
+        expected = difference[:, :3] / 0.1
+        size = np.abs(response()).max(axis=2)
+        np.testing.assert_allclose(response()[:, :, k] / size, expected / size, atol=2e-4)
+
+
+def test_masked_points_do_not_respond():
+    sigma = SIGMA.copy()
+    sigma[1, 10:20] = np.nan
+    changed = response(sigma)
+    assert (changed[1, :, 10:20] == 0).all()
+    np.testing.assert_array_equal(changed[[0, 2]], response()[[0, 2]])
+    without = np.r_[0:10, 20 : Q.size]
+    alone = shared_response(Q[without], SIGMA[1:2, without], SHARED[without], TRUTH[1:2], FACTOR)
+    np.testing.assert_allclose(changed[1][:, without], alone[0], rtol=1e-9)
+
+
+def test_own_covariance_is_that_of_the_fit():
+    """N⁻¹ = G diag(σ²) Gᵀ: with all of σ shared, nothing is left to the frame alone."""
+    fitted = fit(model())
+    whole = np.stack([shared_response(Q, SIGMA, SIGMA[k], TRUTH, FACTOR)[k] for k in range(3)])
+    scale = np.sqrt(np.diagonal(fitted.covariance[:, :3, :3], axis1=1, axis2=2))
+    unit = scale[:, :, None] * scale[:, None, :]
+    np.testing.assert_allclose(
+        np.einsum("nim,njm->nij", whole, whole) / unit, fitted.covariance[:, :3, :3] / unit, atol=1e-6
+    )
+
+
+def test_covariance_between_frames_equals_that_of_many_simulated_series():
+    rng, n = np.random.default_rng(11), 2500
+    common = SHARED * rng.standard_normal((n, 1, Q.size))
+    noise = STATISTICAL * rng.standard_normal((n, 3, Q.size))
+    fitted = fit((model() + common + noise).reshape(-1, Q.size), np.tile(SIGMA, (n, 1)))
+    assert fitted.converged.all()
+    samples = fitted.values[:, :3].reshape(n, 9)
+    expected = joint_covariance(fit(model()).covariance[:, :3, :3], response())
+    variance = np.diag(expected)
+    error = np.sqrt((np.outer(variance, variance) + expected**2) / n)  # of a sample covariance (Wishart)
+    z = (np.cov(samples.T) - expected) / error
+    assert np.abs(z).max() < 4
+    assert np.abs(expected / error)[:3, 6:].max() > 7  # the simulation can tell it from none
+
+
+def test_joint_covariance_is_positive_definite_and_keeps_each_frame():
+    covariance = fit(model()).covariance[:, :3, :3]
+    joint = joint_covariance(covariance, response())
+    np.linalg.cholesky(joint)
+    np.testing.assert_allclose(joint, joint.T, rtol=1e-9)
+    for k in range(3):
+        block = slice(3 * k, 3 * k + 3)
+        np.testing.assert_allclose(joint[block, block], covariance[k], rtol=1e-9)
+    np.testing.assert_allclose(joint[:3, 3:6], response()[0] @ response()[1].T, rtol=1e-9)
+
+
+def test_a_shared_part_as_large_as_everything_is_still_positive_definite():
+    whole = np.stack([shared_response(Q, SIGMA, SIGMA[k], TRUTH, FACTOR)[k] for k in range(3)])
+    joint = joint_covariance(np.einsum("nim,njm->nij", whole, whole), whole)
+    assert (np.linalg.eigvalsh(joint / np.sqrt(np.outer(np.diag(joint), np.diag(joint)))) > 0).all()
+
+
+def test_averages_are_linear_and_do_not_shrink_the_shared_part():
+    rng = np.random.default_rng(2)
+    rows = rng.integers(0, 3, 7)
+    series = JointSeries(
+        np.arange(7.0), TRUTH[rows, :3], fit(model()).covariance[rows, :3, :3], response()[rows]
+    )  # fmt: skip
+    weight, starts = rng.uniform(0.5, 2, 7), np.array([0, 2, 3])
+    matrix = np.zeros((3, 7))
+    for k, part in enumerate((slice(0, 2), slice(2, 3), slice(3, 7))):
+        matrix[k, part] = weight[part] / weight[part].sum()
+    mean = series.averaged(starts, weight)
+    np.testing.assert_allclose(mean.values, matrix @ series.values)
+    np.testing.assert_allclose(mean.time_s, matrix @ series.time_s)
+    big = np.kron(matrix, np.eye(3))
+    expected = big @ series.joint() @ big.T
+    scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
+    np.testing.assert_allclose(mean.joint() / scale, expected / scale, atol=1e-9)
+    many = JointSeries(
+        *(
+            np.repeat(part[:1], 4000, axis=0)
+            for part in (series.time_s, series.values, series.covariance, series.response)
+        )
+    )
+    average = many.averaged(np.array([0]), np.ones(4000)).covariance[0]
+    shared = series.response[0] @ series.response[0].T
+    own = independent_covariance(series.covariance[:1], series.response[:1])[0]
+    np.testing.assert_allclose(average, shared + own / 4000, rtol=1e-9)
+
+
+def test_shapes_that_do_not_match_are_refused():
+    with pytest.raises(BadInput, match="do not match"):
+        joint_covariance(np.zeros((2, 3, 3)), np.zeros((3, 3, 5)))

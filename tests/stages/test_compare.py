@@ -1,0 +1,241 @@
+"""The joint fit against series made from known parameters: with known noise, and through the fits of whole curves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from saxs_pipeline import runfile
+from saxs_pipeline.config import Model, Sample
+from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor, sphere
+from saxs_pipeline.science.population import at, simulate
+from saxs_pipeline.stages import fit as fit_stage
+from saxs_pipeline.stages.compare import compare
+from saxs_pipeline.stages.degenerate import unresolved
+from saxs_pipeline.stages.kinetic_fit import Measured, fit_model
+from saxs_pipeline.stages.quantify import quantify
+from saxs_pipeline.types import BadInput, Curves, Provenance, RunResult, Uncertain
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+NAMES = ("A", "gamma", "n", "k1")
+Q = np.linspace(0.15, 5.0, 160)
+FACTOR = intensity_factor(35.2e-6)
+SHARED = 3e-5
+SAMPLE = Sample(
+    contrast="35.2e-6 1/Å^2",
+    lattice_parameter="0.607 nm",
+    cations_per_cell=4,
+    cation_concentration="27 ± 0.3 mmol/L",
+)
+
+
+@cache
+def model(*settings):
+    return runfile.load_model(CONFIGS / "kinetics-calibrated.yaml", ("n=2", *settings)).config
+
+
+@cache
+def development():
+    return simulate(model().synthesis(), 2275.8, sizes=True)
+
+
+def off(*factors, n=2.0):
+    """The model with A, gamma and k1 times factors, and another n."""
+    changes = {name: model().value(name) * f for name, f in zip(("A", "gamma", "k1"), factors, strict=True)}
+    return model().model_copy(update=changes | {"n": float(n)})
+
+
+def uncertainty(pattern):
+    return 1.5e-4 * np.sqrt(1 + pattern / 7e-3)
+
+
+def fisher(values):
+    """Inverse Fisher information (k, 3, 3) of (c, r, s) of a frame, its constant background free."""
+    c, radius, variance = values.T
+    form, by_radius, by_variance = (FACTOR * part for part in gaussian_spheres(Q, radius, variance))
+    c = c[:, None]
+    columns = np.stack([form, c * by_radius, c * by_variance, np.ones_like(form)], 1) / uncertainty(c * form)[:, None]
+    return np.linalg.inv(np.einsum("nam,nbm->nab", columns, columns))[:, :3, :3]
+
+
+@cache
+def series(seed, scale_rel=0.02, scale=1.0):
+    """60 frames from 8 s on with the noise of single frames and, after it, one factor on all c."""
+    rng = np.random.default_rng(seed)
+    time = np.geomspace(8, 2275, 60)
+    crystals = at(development(), time).all
+    truth = np.stack([crystals.c_umol_L, crystals.radius_nm, crystals.sigma_nm**2], axis=1)
+    own = fisher(truth)
+    values = truth + np.einsum("nij,nj->ni", np.linalg.cholesky(own), rng.standard_normal(truth.shape))
+    values[:, 0] *= scale
+    joint = np.zeros((60, 3, 60, 3))
+    joint[np.arange(60), :, np.arange(60), :] = own
+    return Measured(time, values, joint.reshape(180, 180), scale_rel)
+
+
+def pulls(fit):
+    return (fit.values - [model().value(name) for name in fit.names]) / np.sqrt(np.diagonal(fit.covariance))
+
+
+@pytest.mark.parametrize(
+    ("seed", "start"), [(1, off(3, 1.3, 1 / 3, n=0)), (2, off(1 / 3, 3, 3, n=4)), (3, off(1.5, 1 / 3, 2, n=1))]
+)
+def test_truth_comes_back_from_starts_off_by_three(seed, start):
+    fit = fit_model(series(seed), start, NAMES)
+    assert fit.converged, fit.message
+    assert np.abs(pulls(fit)).max() < 3.5
+    assert fit.chi2 / fit.degrees == pytest.approx(1, abs=4 * np.sqrt(2 / fit.degrees))
+    assert fit.degrees == 180 - 4
+
+
+def test_two_parameters_scatter_as_their_errors_say():
+    found = np.array([pulls(fit_model(series(seed), model(), ("n", "k1"))) for seed in range(10, 22)])
+    assert np.abs(found.mean(axis=0)).max() < 3 / np.sqrt(12)
+    assert np.sqrt((found**2).mean()) == pytest.approx(1, abs=0.35)
+
+
+def test_a_common_error_of_c_does_not_move_the_parameters():
+    names = ("A", "gamma", "n")
+    plain, scaled = (fit_model(series(5, scale=scale), model(), names) for scale in (1.0, 1.01))
+    assert scaled.scale.value / plain.scale.value == pytest.approx(1.01, rel=1e-3)
+    systematic = np.sqrt(np.diagonal(plain.covariance))
+    assert (np.abs(scaled.values - plain.values) < 0.5 * systematic).all()
+    assert (np.diagonal(plain.covariance) >= np.diagonal(plain.statistical)).all()
+    fixed = fit_model(series(5, scale_rel=0.0, scale=1.01), model(), names)
+    assert fixed.chi2 > scaled.chi2 + 1000, "without the nuisance the same error of c contradicts the model"
+
+
+def test_larger_errors_make_larger_uncertainties():
+    names = ("n", "k1")
+    first = fit_model(series(6), model(), names)
+    second = fit_model(replace(series(6), covariance=4 * series(6).covariance), model(), names)
+    np.testing.assert_allclose(second.statistical, 4 * first.statistical, rtol=0.02)
+    assert second.chi2 == pytest.approx(first.chi2 / 4, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("gamma", "T"), "gamma/T"),
+        (("A", "D", "M0", "prefactor"), "M0"),
+        (("A", "M0"), "A·M0"),
+        (("prefactor", "A", "gamma"), "prefactor"),
+        (("A", "r_c0"), r"A·\(r_c0 \+ B\)\^n"),
+        (("P0", "k1"), "scale"),
+        (("k2",), "k1"),
+        (("n", "n"), "twice"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_refused(names, words):
+    with pytest.raises(BadInput, match=words):
+        fit_model(series(1), model(), names)
+
+
+def test_parameters_that_a_series_does_not_tell_apart_are_named():
+    correlation = np.array([[1, 0.2, 0.3], [0.2, 1, 0.999999], [0.3, 0.999999, 1]])
+    assert "B, D apart" in unresolved(("n", "B", "D"), correlation)
+    assert unresolved(("n", "B"), np.array([[1, 0.99], [0.99, 1]])) == ""
+
+
+# --- whole curves ----------------------------------------------------------------------------------------------------
+
+
+@cache
+def run(seed=0, shuffled=False):
+    """90 frames, the first ten before the injection, of the model's true size distributions; fitted and quantified."""
+    rng = np.random.default_rng(seed)
+    time = np.concatenate([np.linspace(-2, -0.1, 10), np.geomspace(3, 2275, 80)])
+    there = at(development(), np.maximum(time, 1e-3))
+    patterns = FACTOR * np.where(time[:, None] > 0, there.sizes @ sphere(Q, there.size_grid_nm), 0.0)
+    statistical = uncertainty(patterns)
+    intensity = patterns + rng.normal(0, statistical) + rng.normal(0, SHARED, Q.size)
+    order = np.random.default_rng(1).permutation(90) if shuffled else np.arange(90)
+    curves = Curves(
+        q_nm=Q,
+        intensity=intensity[order],
+        statistical=statistical[order],
+        shared=np.full(Q.size, SHARED),
+        counts=np.ones((90, Q.size)),
+        index=np.arange(90),
+        start_s=time[order] - 0.05,
+        exposure_s=np.full(90, 0.1),
+        problems=("",) * 90,
+        notes=("",) * 90,
+        scale_rel=0.01,
+    )
+    settings = Model.model_construct(q_min=0.1, q_max=4.9, radius=(0.5, 4.0), sigma=(0.02, 0.6))
+    table, fitted = fit_stage.fit(curves, settings, FACTOR)
+    table, fitted = fit_stage.refit_weak(curves, table, fitted, settings, FACTOR)
+    table = replace(table, flags=tuple(flag or "ok" for flag in table.flags))
+    provenance = Provenance("", "", {}, (), (), {})
+    quantities = quantify(table, curves, SAMPLE, 18.0)
+    return RunResult("run", curves, None, None, table, fitted, quantities, provenance, ())
+
+
+def fitted(comparison):
+    return {p.symbol: p for p in comparison.parameters if p.fitted}
+
+
+def test_a_run_gives_its_parameters_back():
+    result = compare(run(), off(1.5, 0.9, 1.3, n=1), NAMES, "beside the run")
+    found = fitted(result)
+    assert tuple(found) == ("gamma", "A", "n", "k1")
+    for name, p in found.items():
+        assert abs(p.value - model().value(name)) < 3.5 * np.hypot(p.statistical, p.systematic), name
+        assert p.statistical > 0
+    assert result.converged
+    assert result.chi2_red == pytest.approx(1, abs=0.35)
+    assert not result.used[:10].any()
+    assert result.used[40:].all()
+    assert np.isnan(result.model_radius_nm[:10]).all()
+    assert np.isfinite(result.model_radius_nm[10:]).all()
+    assert np.isfinite([result.curve_radius_nm, result.curve_c_umol_L, result.curve_yield]).all()
+
+
+def test_the_model_is_seen_as_the_fits_see_it():
+    """At the true parameters the widths agree with the fits', which those of the moments do not."""
+    result = compare(run(), model())
+    assert all(not p.fitted and p.statistical == 0 for p in result.parameters)
+    assert result.degrees == 3 * result.used.sum()
+    assert result.chi2_red == pytest.approx(1, abs=0.35)
+    used, quantities = result.used, run().quantities
+    deviation = ((quantities.sigma_nm.value - result.model_sigma_nm) / quantities.sigma_nm.statistical)[used]
+    assert abs(np.nanmean(deviation)) < 0.5
+    moments = at(development(), quantities.time_s[used]).all.sigma_nm
+    assert np.nanmean((quantities.sigma_nm.value[used] - moments) / quantities.sigma_nm.statistical[used]) < -0.5
+
+
+def test_the_order_of_frames_does_not_matter():
+    plain, shuffled = (compare(run(shuffled=s), model(), ("n", "k1")) for s in (False, True))
+    for name, p in fitted(plain).items():
+        assert fitted(shuffled)[name].value == pytest.approx(p.value, abs=1e-3 * p.statistical)
+    order = np.random.default_rng(1).permutation(90)
+    np.testing.assert_allclose(shuffled.model_c_umol_L, plain.model_c_umol_L[order], rtol=1e-3)
+
+
+def test_another_amount_of_precursor_is_noted():
+    other = compare(run(), model("P0=40 mmol/L"))
+    assert any("crystal volume" in note for note in other.notes)
+    assert any("does not describe" in note for note in other.notes)
+    assert not any("crystal volume" in note for note in compare(run(), model()).notes)
+
+
+def test_runs_without_concentrations_or_sizes_are_refused():
+    relative = replace(run(), quantities=quantify(run().fits, replace(run().curves, unit="a.u."), SAMPLE, 18.0))
+    with pytest.raises(BadInput, match="absolute"):
+        compare(relative, model())
+    with pytest.raises(BadInput, match="no fits"):
+        compare(replace(run(), fits=None), model())
+    with pytest.raises(BadInput, match="no frame"):
+        compare(replace(run(), quantities=replace(run().quantities, flags=("weak",) * 90)), model())
+
+
+def test_the_scale_takes_in_what_the_yield_is_counted_against():
+    notes = compare(run(), model()).notes
+    expected = np.sqrt(0.01**2 + (0.3 / 27) ** 2)
+    assert any(f"± {expected:.4f}" in note for note in notes), notes
+    assert Uncertain(27.0, 0.3).relative == pytest.approx(0.3 / 27)
