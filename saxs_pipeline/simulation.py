@@ -227,7 +227,7 @@ def _scattering(bench: _Bench, name: str, index: int) -> Floats:
     match name:
         case "cdse":
             if bench.crystals is not None:
-                particles = bench.crystals[index]
+                particles = np.asarray(bench.crystals[index])
             else:
                 particles = synthetic.crystals(q, bench.truth, index, scenario.contrast_1_A2)
             return cell + scales.sample_thickness_mm * (scenario.solvent_1_mm + particles)

@@ -74,3 +74,26 @@ def compare(run_nxs: Path, loaded: ModelFile, fit: Sequence[str], folder: Path) 
         nexus.write_run(result, staging / "run.nxs")
         report.write(result, plots.write_figures(result, staging / "figures"), staging / "report.html")
     return tables.comparison_rows(comparison)
+
+
+def growth(loaded: ModelFile, supersaturation: float, folder: Path) -> Rows:
+    """Growth rate against the radius at a supersaturation; table and figure go to `folder`."""
+    from saxs_pipeline.outputs.growth_files import write_growth_rate
+
+    with staged(folder) as staging:
+        return write_growth_rate(loaded.config.synthesis(), supersaturation, staging)
+
+
+def bimodal(radii: Path, folder: Path) -> Rows:
+    """Growth exponent from two series of radii; table and figure go to `folder`."""
+    from saxs_pipeline.io.aliquots import read_radii
+    from saxs_pipeline.outputs.growth_files import write_bimodal
+    from saxs_pipeline.science.growth import fit_exponent
+
+    measured = read_radii(radii)
+    try:
+        fit = fit_exponent(measured.r1_nm, measured.r1_error, measured.r2_nm, measured.r2_error)
+    except BadInput as error:
+        raise BadInput(f"{radii}: {error}") from None
+    with staged(folder) as staging:
+        return write_bimodal(measured, fit, staging)

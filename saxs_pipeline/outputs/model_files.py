@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from saxs_pipeline import __version__
-from saxs_pipeline.outputs.simulated import Simulated, Summary, summarise
+from saxs_pipeline.outputs.simulated import Simulated, Summary, crystals_text, origins, summarise
 from saxs_pipeline.types import Floats
 
 COLUMNS = ("t_s", "r_nm", "sigma_r_nm", "c_nc_umol_L", "yield", "supersaturation", "r_critical_nm")
@@ -83,7 +83,7 @@ def _write_figures(simulated: Simulated, folder: Path) -> list[str]:
 
 
 def summary_rows(simulated: Simulated) -> list[tuple[str, str]]:
-    """What a simulation found, as (name, text) rows for the terminal; a scan as one row per n."""
+    """What a simulation found, as (name, text) rows for the terminal; one row per origin and per n."""
     summary = summarise(simulated.development)
     rows = [
         ("98 % of c_NC", _with_unit(summary.t98_c_s, "s")),
@@ -97,6 +97,9 @@ def summary_rows(simulated: Simulated) -> list[tuple[str, str]]:
         ("highest supersaturation", _with_unit(summary.peak_supersaturation, "")),
         ("error of the mass balance", f"{summary.mass_drift:.1e}"),
     ]
+    modes = list(zip(origins(simulated), simulated.development.modes, strict=True))
+    if sum(map(bool, origins(simulated))) > 1:
+        rows += [(f"crystals {origin}", crystals_text(mode)) for origin, mode in modes if origin]
     return rows + [(f"n = {_number(run.n):g}", _scan_text(summarise(run.development))) for run in simulated.scan]
 
 
@@ -105,14 +108,12 @@ def _with_unit(value: float, unit: str) -> str:
 
 
 def _scan_text(summary: Summary) -> str:
-    return ", ".join(
-        f"{name} {_with_unit(value, unit)}"
-        for name, value, unit in (
-            ("98 % of c_NC at", summary.t98_c_s, "s"),
-            ("of the yield at", summary.t98_yield_s, "s"),
-            ("share", 100 * summary.nucleation_share, "%"),
-            ("r", summary.r_nm, "nm"),
-            ("σ_r", summary.sigma_r_nm, "nm"),
-            ("c_NC", summary.c_nc_umol_L, "µmol/L"),
-        )
+    parts = (
+        ("98 % of c_NC at", summary.t98_c_s, "s"),
+        ("98 % of the yield at", summary.t98_yield_s, "s"),
+        ("share", 100 * summary.nucleation_share, "%"),
+        ("r", summary.r_nm, "nm"),
+        ("σ_r", summary.sigma_r_nm, "nm"),
+        ("c_NC", summary.c_nc_umol_L, "µmol/L"),
     )
+    return ", ".join(f"{name} {_with_unit(value, unit)}" for name, value, unit in parts if math.isfinite(value))

@@ -59,6 +59,14 @@ def regimes(synthesis: Synthesis, supersaturation: float, capillary_m: float, ra
     return found
 
 
+def radii_shown(synthesis: Synthesis, supersaturation: float, capillary_m: float) -> Floats:
+    """Radii (m,) in nm from half the critical radius on, far enough to see the limits."""
+    critical = critical_radius_nm(synthesis, supersaturation, capillary_m)
+    if math.isnan(critical):
+        return np.linspace(0.5, LARGEST_NM, POINTS)
+    return np.linspace(0.45 * critical, max(LARGEST_NM, 4 * critical), POINTS)
+
+
 def draw_growth_rate(synthesis: Synthesis, supersaturation: float, *, time_s: float = 0.0) -> Drawing:
     """j_G(r) with diffusion and with the surface reaction in control, beside the full rate; local exponents.
 
@@ -67,7 +75,7 @@ def draw_growth_rate(synthesis: Synthesis, supersaturation: float, *, time_s: fl
     capillary = synthesis.capillary_m(time_s)
     critical = critical_radius_nm(synthesis, supersaturation, capillary)
     known = not math.isnan(critical)
-    radius = np.linspace(0.45 * critical if known else 0.5, max(LARGEST_NM, 4 * critical if known else 0), POINTS)
+    radius = radii_shown(synthesis, supersaturation, capillary)
     full, *controls = regimes(synthesis, supersaturation, capillary, radius)
     figure = new_figure(DOUBLE_COLUMN_MM, 62)
     axes = figure.subplots(1, len(controls) + 1, sharex=True)

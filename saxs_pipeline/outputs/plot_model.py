@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from saxs_pipeline.outputs.plot_style import (
     BLACK,
@@ -162,7 +162,9 @@ def _supersaturation(ax: Axes, drawn: list[Line]) -> None:
     if high > 10 * low:
         ax.set_yscale("log")
         ax.set_ylim(low / 1.3, 3 * high)
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
     else:
         ax.set_ylim(0, 1.3 * high)
 

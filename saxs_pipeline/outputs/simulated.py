@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from saxs_pipeline.science import population
 from saxs_pipeline.science.kinetics import Synthesis
-from saxs_pipeline.science.population import Development
+from saxs_pipeline.science.population import Development, Moments
 
 
 class ModelRun(NamedTuple):
@@ -90,3 +90,29 @@ def summarise(development: Development) -> Summary:
         peak_supersaturation=float(development.supersaturation.max()),
         mass_drift=development.mass_drift,
     )
+
+
+FEW = 1e-6
+"""Share of all crystals below which a mode is not spoken of."""
+
+
+def origins(simulated: Simulated) -> list[str]:
+    """Since when crystals of each mode nucleate, from the last injection before the first; empty: hardly any do."""
+    development = simulated.development
+    starts, few = [0.0, *simulated.synthesis.conversion.breaks_s], FEW * development.all.c_umol_L.max()
+    found = []
+    for mode in development.modes:
+        present = development.time_s[mode.c_umol_L > few]
+        since = max((start for start in starts if present.size and start <= present[0]), default=0.0)
+        found.append(f"nucleated from {since:g} s" if present.size else "")
+    if simulated.synthesis.crystals and found[0]:
+        found[0] = "there at the start"
+    return found
+
+
+def crystals_text(crystals: Moments) -> str:
+    """The crystals at the end, in words."""
+    c, r, sigma = crystals.c_umol_L[-1], crystals.radius_nm[-1], crystals.sigma_nm[-1]
+    if not c > 0:
+        return "dissolved"
+    return f"c_NC = {c:.4g} µmol/L, r = {r:.4g} nm, σ_r = {sigma:.3g} nm"

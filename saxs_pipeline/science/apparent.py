@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from saxs_pipeline.science import batchfit
-from saxs_pipeline.science.formfactors import sphere
+from saxs_pipeline.science.formfactors import gaussian_spheres, sphere
+from saxs_pipeline.science.joint import joint_covariance, shared_response
 from saxs_pipeline.science.population import Development, at
 from saxs_pipeline.types import Floats, Ints
 
@@ -108,3 +109,25 @@ def _spread_rows(development: Development, view: View) -> Ints:
     first, last = np.clip(view.time_s[[0, -1]], time[0], time[-1]).tolist()
     wanted = np.searchsorted(time, np.geomspace(first, last, _TIMES))
     return np.asarray(some[np.unique(np.minimum(wanted, some.size - 1))])
+
+
+def one_step(
+    q_nm: Floats, intensity: Floats, sigma: Floats, shared: Floats, *, reference: Floats, amplitude: float
+) -> tuple[Floats, Floats]:
+    """(c, R₀, s) (k, 3) that one Gauss–Newton step of each frame's fit gives from a reference, and their covariance.
+
+    q_nm (m,); intensity, sigma (k, m), σ NaN where a point does not count; shared (m,): the background's part of σ;
+    reference (k, 3), all c > 0; amplitude: I(q) in 1/mm per µmol/L and nm⁶. The covariance (3k, 3k) is frame by frame.
+
+    With the model as the reference these are linear in the curves: Gaussian and without bias even in the first frames,
+    where c and R₀ are so correlated that the fitted values lie on a curved band, and errors follow what c came out as.
+    """
+    c, radius, variance = reference.T
+    values = np.column_stack([reference, np.zeros_like(c)])
+    gains = shared_response(q_nm, sigma, np.ones_like(q_nm), values, amplitude)
+    model = amplitude * c[:, None] * gaussian_spheres(q_nm, radius, variance)[0]
+    counts = np.isfinite(sigma)
+    step = np.einsum("nim,nm->ni", gains, np.where(counts, intensity - model, 0.0))
+    spread = gains * np.where(counts, sigma, 0.0)[:, None, :]
+    covariance = np.einsum("nim,njm->nij", spread, spread)
+    return reference + step, joint_covariance(covariance, gains * np.where(np.isfinite(shared), shared, 0.0))

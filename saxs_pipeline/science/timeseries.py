@@ -33,6 +33,9 @@ CLEAR = 4.0
 _FLAT = 2.0
 """Standard errors below which a plateau is one: the last of the rise, too small to be CLEAR, would pull it down."""
 
+_INTERPOLATION = 1e-3
+"""Relative error of a time read off between points that are up to 10 % of their time apart."""
+
 _FEWEST = 5
 """Points that a trend needs."""
 
@@ -73,8 +76,8 @@ def interpolated_t98(points: Points) -> tuple[Uncertain, Floats] | None:
     """When the values reach 98 % of their plateau for good, s, and its derivatives by the values (n,).
 
     The plateau is the mean over the longest end of the series without a trend; the crossing is that of a parabola in
-    ln t, through as many neighbouring points as it describes. Good to 0.2 % of t98 or its error, whichever is more.
-    None where the series shows no plateau, or nothing below 98 % of it.
+    ln t, through as many neighbouring points as it describes; 0.1 % of t98 is added to the error for the bends between
+    the points. None where the series shows no plateau, or nothing below 98 % of it.
     """
     n = len(points.time_s)
     tail = next((k for k in range(0, n - _FEWEST, 2) if abs(trend(_part(points, k, n))) < _FLAT), None)
@@ -94,7 +97,8 @@ def interpolated_t98(points: Points) -> tuple[Uncertain, Floats] | None:
     gradient = np.zeros(n)
     gradient[around] += by_value
     gradient[tail:] += by_target * 0.98 * final.gain[0]
-    return Uncertain(t98, math.sqrt(gradient @ points.covariance @ gradient)), gradient
+    statistical = math.sqrt(gradient @ points.covariance @ gradient)
+    return Uncertain(t98, math.hypot(statistical, _INTERPOLATION * t98)), gradient
 
 
 def _part(points: Points, start: int, stop: int) -> Points:

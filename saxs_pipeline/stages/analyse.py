@@ -23,6 +23,13 @@ MOST_POINTS = 96
 """More frames than these are averaged in as many bins of ln t. From 1 to 7700 s a bin is 10 % of its time wide, within
 which an exponential bends by 2e-4 of its final value."""
 
+SETTLED = (10, 0.9)
+"""The series is analysed from the first run of so many frames on of which this share is sound."""
+
+BIAS = 2.0
+"""Bias of a frame's fit in units of cov(p, c)/c, as simulated for c/σ_c of 5 to 30: it is of second order, small beside
+the error of one frame, and common to all, so that averages keep it."""
+
 FEWEST = 5
 """Sound frames that a series needs."""
 
@@ -38,11 +45,10 @@ def analyse(curves: Curves, fits: FitTable, quantities: Quantities, model: Float
     model (n, m): the fitted curves, not NaN in the window of the fit. Only frames after the injection count whose size
     is known. All errors contain the shared uncertainty of the background; that of the scale moves no time.
     """
-    rows = np.flatnonzero(_sound(curves, fits, quantities))
-    rows = rows[np.argsort(quantities.time_s[rows], kind="stable")]
-    if len(np.unique(quantities.time_s[rows])) < FEWEST:
-        return _nothing(f"{len(rows)} frames after the injection have a size: too few for an analysis of the series")
+    rows = _settled(_after_injection(curves, quantities), _sound(curves, fits, quantities), quantities.time_s)
     series = _averaged(_joint_series(curves, fits, quantities, model, rows), _information(curves, model, rows))
+    if len(series.time_s) < FEWEST:
+        return _nothing(f"{len(rows)} frames after the injection have a size: too few for an analysis of the series")
     per_volume = _yield_per_volume(fits, quantities, rows)
     points = _points(series, per_volume if math.isfinite(per_volume) else 1.0)
     laws = _laws(points, _quiet(curves, fits, quantities))
@@ -74,6 +80,20 @@ def _sound(curves: Curves, fits: FitTable, quantities: Quantities) -> Bools:
     return np.asarray(_after_injection(curves, quantities) & fits.converged & sized & known & positive)
 
 
+def _settled(after: Bools, sound: Bools, time_s: Floats) -> Ints:
+    """Sound frames in order of time, from when on nearly all frames after the injection are sound.
+
+    As long as only some pass the limit of c/σ_c, those do whose c came out too high.
+    """
+    order = np.flatnonzero(after)
+    order = order[np.argsort(time_s[order], kind="stable")]
+    passed = np.cumsum(np.concatenate([[0], sound[order]]))
+    window = min(SETTLED[0], len(order))
+    full = np.flatnonzero(passed[window:] - passed[: len(passed) - window] >= SETTLED[1] * window)
+    order = order[int(full[0]) if len(full) else 0 :]
+    return np.asarray(order[sound[order]])
+
+
 def _quiet(curves: Curves, fits: FitTable, quantities: Quantities) -> Floats:
     """(time, 1 if no crystals are seen in it) of each usable frame after the injection, (j, 2)."""
     rows = np.flatnonzero(_after_injection(curves, quantities))
@@ -87,34 +107,39 @@ def _window(model: Floats) -> Bools:
 
 
 def _joint_series(curves: Curves, fits: FitTable, quantities: Quantities, model: Floats, rows: Ints) -> JointSeries:
-    """(c, R₀, s) of these frames with what the background's error does to them."""
+    """(c, R₀, s) of these frames with what all of them share: the background's error, and the bias of weak fits."""
     window = _window(model)
     sigma = np.where(np.isfinite(curves.intensity[rows]), curves.sigma[rows], np.nan)[:, window]
     response = shared_response(
         curves.q_nm[window], sigma, curves.shared[window], fits.values[rows], amplitude=fits.amplitude
     )
-    return JointSeries(quantities.time_s[rows], fits.values[rows, :3], fits.covariance[rows, :3, :3], response)
+    values, covariance = fits.values[rows, :3], fits.covariance[rows, :3, :3]
+    bias = BIAS * covariance[:, :, C] / values[:, C : C + 1]
+    return JointSeries(
+        quantities.time_s[rows],
+        values,
+        covariance + bias[:, :, None] * bias[:, None, :],
+        np.concatenate([response, bias[:, :, None]], axis=2),
+    )
 
 
 def _information(curves: Curves, model: Floats, rows: Ints) -> Floats:
-    """Weight (n,) of each frame: mean 1/σ² of its curve, which knows about exposure and beam, not about the values."""
+    """Weight (n,) of each frame: Σ1/σ² of its curve, which knows about exposure and beam, but not about the values."""
     sigma = curves.sigma[rows][:, _window(model)]
     weight = np.zeros_like(sigma)
     np.divide(1.0, sigma * sigma, out=weight, where=np.isfinite(sigma) & (sigma > 0))
-    mean: Floats = weight.mean(axis=1)
-    return mean
+    return np.asarray(weight.sum(axis=1))
 
 
 def _averaged(series: JointSeries, weight: Floats) -> JointSeries:
     """At most MOST_POINTS points: frames of one bin of ln t are one point. Frames at the same time are one, too."""
     logarithm = np.log(series.time_s)
-    if len(logarithm) <= MOST_POINTS:
-        bins = logarithm
-    else:
-        span = np.linspace(logarithm[0], logarithm[-1], MOST_POINTS + 1)
-        bins = np.minimum(np.searchsorted(span, logarithm, side="right"), MOST_POINTS)
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(bins) > 0]))
-    return series.averaged(starts, weight)
+    bins = logarithm
+    if len(logarithm) > MOST_POINTS:
+        inner = np.linspace(logarithm[0], logarithm[-1], MOST_POINTS + 1)[1:-1]
+        bins = np.searchsorted(inner, logarithm, side="right")
+    starts = np.flatnonzero(np.diff(bins, prepend=-np.inf) > 0)
+    return series.averaged(starts, weight) if len(starts) else series
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +233,7 @@ def _ripening(concentration: Points) -> tuple[float | None, tuple[str, ...]]:
         return None, ()
     if onset.error < 0.2 * onset.value:
         return onset.value, ()
-    seen = onset.value + onset.error
+    seen = min(onset.value + onset.error, float(np.median(concentration.time_s[concentration.time_s > onset.value])))
     return seen, (f"ripening starts at {onset.value:.3g} ± {onset.error:.2g} s; {seen:.3g} s is taken",)
 
 

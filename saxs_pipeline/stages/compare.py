@@ -8,13 +8,14 @@ than σ_r, because s keeps frames whose width is only an upper limit, without a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from saxs_pipeline.kinetic_config import UNITS, KineticModel
 from saxs_pipeline.reaction import Comparison, KineticParameter
-from saxs_pipeline.science.apparent import View, as_seen
+from saxs_pipeline.science.apparent import View, as_seen, one_step
 from saxs_pipeline.science.joint import joint_covariance, shared_response
 from saxs_pipeline.science.population import at, simulate
 from saxs_pipeline.science.quantities import mean_volume
@@ -29,6 +30,7 @@ FINE_POINTS = 400
 SAME_AMOUNT = 0.01
 """Relative: P0·v0 of the model and of the run are the same up to this, even if the run file gives no errors."""
 
+_COMPANIONS = 5
 _GOOD = frozenset({"ok", "sigma_upper_limit"})
 _MODEL_COLUMNS = ("model_radius_nm", "model_sigma_nm", "model_c_umol_L", "model_yield")
 _CURVE_COLUMNS = ("curve_radius_nm", "curve_sigma_nm", "curve_c_umol_L", "curve_yield")
@@ -40,13 +42,14 @@ def compare(result: RunResult, model: KineticModel, fit: Sequence[str] = (), tit
     Raises BadInput if the run has no absolute concentrations, no frame with a size after the injection, or if the
     parameters asked for cannot be told apart.
     """
-    curves, fits, fitted, quantities = _complete(result)
-    rows = used_frames(fits, quantities)
-    window: Bools = np.asarray(np.isfinite(fitted[rows]).any(axis=0))
-    view = _view(curves, rows, window)
-    measured = _measured(fits, quantities, rows, view, curves.shared[window])
-    found = fit_model(measured, model, fit)
-    used = np.zeros(len(fits.index), dtype=bool)
+    run = _complete(result)
+    quantities = run.quantities
+    rows = used_frames(run.fits, quantities)
+    view = _view(run.curves, rows, run.window)
+    measured = _measured(run, rows, view)
+    place = {symbol: k for k, symbol in enumerate(model.symbols)}
+    found = fit_model(measured, model, sorted(fit, key=lambda symbol: place.get(symbol, len(place))))
+    used = np.zeros(len(quantities.index), dtype=bool)
     used[rows] = True
     after = quantities.time_s > 0
     fine = np.geomspace(measured.time_s[0] / 3, measured.time_s[-1], FINE_POINTS)
@@ -69,22 +72,44 @@ def compare(result: RunResult, model: KineticModel, fit: Sequence[str] = (), tit
     )
 
 
-def _complete(result: RunResult) -> tuple[Curves, FitTable, Floats, Quantities]:
+@dataclass(frozen=True, eq=False)
+class Complete:
+    """The parts of a run that a comparison needs; window (m,): points of the curves that were fitted."""
+
+    curves: Curves
+    fits: FitTable
+    quantities: Quantities
+    window: Bools
+
+
+def _complete(result: RunResult) -> Complete:
     if result.fits is None or result.quantities is None or result.model is None:
         raise BadInput("compare: the run has no fits; give it a `model` section")
     if not np.isfinite(result.quantities.c_nc_umol_L.value).any():
         raise BadInput("compare: the run has no absolute concentrations; give `intensity.water` and `sample`")
-    return result.curves, result.fits, result.model, result.quantities
+    window = np.asarray(np.isfinite(result.model).any(axis=0))
+    return Complete(result.curves, result.fits, result.quantities, window)
 
 
 def used_frames(fits: FitTable, quantities: Quantities) -> Ints:
-    """Frames that take part, in order of time: after the injection, with a size and no objection in their flags."""
+    """Frames that take part, in order of time: with a size and no objection in their flags, from the first of them on.
+
+    The first is the one that has the next four as companions: among frames too weak to give a size only those do that
+    fluctuated up. Raises BadInput if there is none.
+    """
     plain = np.array([_GOOD.issuperset(flag.split("|")) for flag in quantities.flags])
     finite = np.isfinite(fits.values).all(axis=1) & np.isfinite(fits.covariance).all(axis=(1, 2))
-    rows = np.flatnonzero(plain & finite & fits.converged & (quantities.time_s > 0))
-    if not rows.size:
-        raise BadInput("compare: no frame after the injection reports a size; check `time` and the background frames")
-    return rows[np.argsort(quantities.time_s[rows], kind="stable")]
+    after = np.flatnonzero(quantities.time_s > 0)
+    after = after[np.argsort(quantities.time_s[after], kind="stable")]
+    good = (plain & finite & fits.converged)[after]
+    in_a_row = np.convolve(good, np.ones(_COMPANIONS), mode="valid") == _COMPANIONS
+    if not in_a_row.any():
+        raise BadInput(
+            f"compare: after the injection there are no {_COMPANIONS} frames in a row that report a size; check `time` "
+            "and the background frames"
+        )
+    first = int(np.argmax(in_a_row))
+    return np.asarray(after[first:][good[first:]])
 
 
 def _view(curves: Curves, rows: Ints, window: Bools) -> View:
@@ -92,14 +117,21 @@ def _view(curves: Curves, rows: Ints, window: Bools) -> View:
     return View(curves.time_s[rows], curves.q_nm[window], sigma[rows][:, window])
 
 
-def _measured(fits: FitTable, quantities: Quantities, rows: Ints, view: View, shared: Floats) -> Measured:
+def _measured(result: Complete, rows: Ints, view: View) -> Measured:
+    curves, fits, quantities = result.curves, result.fits, result.quantities
+    shared, intensity = curves.shared[result.window], curves.intensity[rows][:, result.window]
     response = shared_response(view.q_nm, view.sigma, shared, fits.values[rows], fits.amplitude)
+
+    def linearised(model: Floats) -> tuple[Floats, Floats]:
+        return one_step(view.q_nm, intensity, view.sigma, shared, reference=model, amplitude=fits.amplitude)
+
     return Measured(
         time_s=quantities.time_s[rows],
         values=fits.values[rows, :3],
         covariance=joint_covariance(fits.covariance[rows][:, :3, :3], response),
         scale_rel=_relative_scale(quantities, rows),
         seen=partial(as_seen, view=view, time_s=view.time_s),
+        linearised=linearised,
     )
 
 

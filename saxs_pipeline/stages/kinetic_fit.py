@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,8 @@ class Measured:
 
     values (k, 3): c in µmol/L, r in nm, s = σ_r² in nm²; covariance (3k, 3k) of values.ravel(), statistical and shared;
     scale_rel: relative standard uncertainty of the factor all c have in common; seen: what the fits of single frames
-    report at time_s of a simulated development (with sizes), (k, 3), None for its moments.
+    report at time_s of a simulated development (with sizes), (k, 3), None for its moments; linearised: values and
+    covariance again, found linearly around a model (k, 3) (`apparent.one_step`), None where they are Gaussian as given.
     """
 
     time_s: Floats
@@ -63,6 +64,7 @@ class Measured:
     covariance: Floats
     scale_rel: float
     seen: Callable[[Development], Floats] | None = None
+    linearised: Callable[[Floats], tuple[Floats, Floats]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,27 +114,37 @@ def fit_model(measured: Measured, model: KineticModel, names: Sequence[str]) -> 
 def _refined(problem: _Problem, start: Floats) -> KineticFit:
     """Rounds of fits with coarse steps, each with what the fine solver and the view add at the last solution."""
     here, scale, moved = start, 1.0, math.inf
-    for _ in range(ROUNDS):
-        offset = problem.fine(here) - problem.coarse(here)
-        fit = _descend(problem, here, scale, _full(problem, np.where(np.isfinite(offset), offset, 0.0)), 1e-5)
+    series = problem.measured
+    for k in range(ROUNDS):
+        fine = problem.fine(here)
+        series = _around(fine * [scale, 1, 1], series) if k or not start.size else series
+        fit = _descend(problem, here, scale, _full(series, fine - problem.coarse(here)), 1e-5)
         there, scale = _working(problem, fit.params), float(fit.params["scale"].value)
         covariance = _covariance(problem, fit)
         moved = float(np.max(np.abs(there - here) / np.sqrt(np.diagonal(covariance)[: there.size]), initial=0.0))
         here = there
-        if moved < MOVED:
+        if moved < MOVED and (k or series.linearised is None):
             break
     message = ""
     if not fit.success or not moved < MOVED:
         message = f"the fit did not converge: {fit.message}"
-    if not np.isfinite(offset).all():
+    if not np.isfinite(fine).all():
         message = NO_CRYSTALS
     return _result(problem, fit, here, covariance, message)
+
+
+def _around(fine: Floats, series: Measured) -> Measured:
+    """The series with its values found linearly around the model, if that has crystals in every frame."""
+    if series.linearised is None or not (np.isfinite(fine).all() and (fine[:, 0] > 0).all()):
+        return series
+    values, covariance = series.linearised(fine)
+    return replace(series, values=values, covariance=covariance)
 
 
 def _as_it_is(problem: _Problem) -> KineticFit:
     """The comparison with nothing free."""
     fine, none = problem.fine(np.zeros(0)), np.zeros((0, 0))
-    chi2 = float(np.sum(_full(problem, np.zeros_like(fine))(fine, 1.0) ** 2))
+    chi2 = float(np.sum(_full(_around(fine, problem.measured), np.zeros_like(fine))(fine, 1.0) ** 2))
     message = "" if np.isfinite(fine).all() else NO_CRYSTALS
     return KineticFit(
         names=(),
@@ -188,7 +200,7 @@ class _Problem:
         if measured.values.size <= len(names):
             raise BadInput(f"fit: {measured.time_s.size} frames are too few for {len(names)} parameters")
         try:
-            self.cholesky = np.linalg.cholesky(measured.covariance)
+            np.linalg.cholesky(measured.covariance)
         except np.linalg.LinAlgError:
             raise BadInput("fit: the covariance of the series is not positive definite; has it errors?") from None
         self.measured, self.model, self.names = measured, model, names
@@ -260,12 +272,6 @@ class _Problem:
             values[: np.argmax(there), 1:] = values[np.argmax(there), 1:]
         return values
 
-    def whitened(self, differences: Floats) -> Floats:
-        """Differences (3k, …) in units of their errors, decorrelated."""
-        from scipy.linalg import solve_triangular
-
-        return np.asarray(solve_triangular(self.cholesky, differences, lower=True, check_finite=False))
-
 
 Residual = Callable[[Floats, float], Floats]
 """Model (k, 3) and scale → residuals, the scale's own last."""
@@ -311,17 +317,21 @@ def _jacobian(problem: _Problem, working: Floats, scale: float, residual: Residu
     return np.stack(columns, axis=-1)
 
 
-def _full(problem: _Problem, offset: Floats) -> Residual:
+def _full(series: Measured, offset: Floats) -> Residual:
     """Residuals of the joint fit, (3k + 1,): the coarse model + offset against the series, and the scale's prior."""
-    measured, rel = problem.measured, problem.measured.scale_rel
+    from scipy.linalg import solve_triangular
+
+    cholesky, rel = np.linalg.cholesky(series.covariance), series.scale_rel
+    added = np.where(np.isfinite(offset), offset, 0.0)
 
     def residual(coarse: Floats, scale: float) -> Floats:
-        values = coarse + offset
+        values = coarse + added
         values[:, 0] *= scale
         if not np.isfinite(values).all():
             return np.full(values.size + 1, NOTHING)
         prior = (scale - 1) / rel if rel > 0 else 0.0
-        return np.append(problem.whitened((values - measured.values).ravel()), prior)
+        white = solve_triangular(cholesky, (values - series.values).ravel(), lower=True, check_finite=False)
+        return np.append(white, prior)
 
     return residual
 
@@ -365,7 +375,7 @@ def _generation(problem: _Problem, start: Floats) -> Floats:
     volume = problem.model.synthesis({}).monomer_volume_m3
     found = 1e-30 * c * mean_volume(radius, variance) / volume
     rel = max(measured.scale_rel, 1e-3)
-    trials = [start + shift * place for shift in np.linspace(-math.log(30), math.log(30), 171)]
+    trials: list[Floats] = [start + shift * place for shift in np.linspace(-math.log(30), math.log(30), 171)]
     costs: list[float] = []
     for trial in trials:
         formed = problem.model.synthesis(problem.changes(trial)).conversion.formed(measured.time_s)

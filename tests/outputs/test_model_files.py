@@ -142,4 +142,10 @@ def test_the_terminal_says_values_with_units_and_a_row_per_exponent():
     assert rows["concentration c_NC"].endswith(" µmol/L")
     assert [name for name in rows if name.startswith("n = ")] == ["n = 0", "n = 2", "n = 4"]
     assert "share 16.2 %" in rows["n = 4"] or "share 16.1" in rows["n = 4"]
+    rows = dict(summary_rows(known_model.second_injection()))
+    assert rows["crystals nucleated from 600 s"].startswith("c_NC = ")
+    assert (
+        "98 %"
+        not in dict(summary_rows(replace(known_model.growth_only(), scan=(known_model.growth_only().run,))))["n = 2"]
+    )
     assert "n = 2" not in dict(summary_rows(replace(known_model.scan(), scan=())))

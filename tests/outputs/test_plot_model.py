@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from saxs_pipeline.outputs.plot_model import draw_development, draw_modes, draw_share, lines
 from saxs_pipeline.outputs.plot_snapshots import draw_snapshots, shades, snapshots
-from saxs_pipeline.outputs.plot_style import BLACK, BLUE, GREEN, VERMILLION
+from saxs_pipeline.outputs.plot_style import BLACK, BLUE, GREEN, RC, VERMILLION
 from saxs_pipeline.outputs.simulated import summarise
 from saxs_pipeline.science import population
 from tests.outputs import known_model
@@ -110,6 +112,18 @@ def test_the_caption_says_what_was_found(development):
     for text in ("n = 0: 98 % of c_NC at 32.", "98 % of the yield at 798 s", "µmol/L", "inset", "(f)"):
         assert text in development.caption
     assert "ratio 8.4 %" in development.alt
+
+
+@pytest.mark.parametrize("simulated", [known_model.linear_free_energy, known_model.scan, known_model.growth_only])
+def test_all_text_lies_inside_the_figure(simulated):
+    with mpl.rc_context(RC):
+        figure = draw_development(simulated()).figure
+        FigureCanvasAgg(figure).draw()
+    inside = figure.get_tightbbox()
+    assert inside.x0 >= 0
+    assert inside.y0 >= 0
+    assert inside.x1 <= figure.get_figwidth()
+    assert inside.y1 <= figure.get_figheight()
 
 
 def test_without_a_scan_there_is_one_curve_and_no_share():

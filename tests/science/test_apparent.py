@@ -1,14 +1,20 @@
-"""What a Gaussian fit reports of skewed distributions: against closed forms and a direct lmfit of the summed pattern."""
+"""What a Gaussian fit reports of skewed distributions: against closed forms and a direct fit of the summed pattern."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import lmfit
 import numpy as np
 import pytest
 from scipy.stats import gamma
 
-from saxs_pipeline.science import apparent
+from saxs_pipeline import runfile
+from saxs_pipeline.science import apparent, batchfit
 from saxs_pipeline.science.formfactors import gaussian_spheres
+from saxs_pipeline.science.population import simulate
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 Q = np.linspace(0.15, 5, 250)
 GRID = np.arange(0.5, 4.0, 0.004)
@@ -61,3 +67,56 @@ def test_strength_and_masked_points_do_not_matter():
     np.testing.assert_allclose(seen[1], seen[0] * [1e-6, 1, 1], rtol=1e-8)
     outside = apparent.reported(Q[Q >= 0.3], SIGMA[None, Q >= 0.3], GRID, sizes)[0]
     np.testing.assert_allclose(seen[2], outside, rtol=1e-8)
+
+
+def test_one_step_from_the_truth_is_unbiased_where_fits_are_not():
+    """Frames so weak that c and R lie on a curved band: the mean of many steps is the truth, the scatter as stated."""
+    n, truth, amplitude = 4000, np.array([30.0, 1.03, 0.05**2]), 7.4617e-6
+    pattern = amplitude * truth[0] * gaussian_spheres(Q, truth[1:2], truth[2:])[0][0]
+    sigma = np.full(Q.size, 1.5e-4)
+    curves = pattern + 1e-3 + np.random.default_rng(3).normal(0, sigma, (n, Q.size))
+    rows = np.tile(sigma, (n, 1))
+    nothing = np.zeros(Q.size)
+    values, errors = [], []
+    for block in np.array_split(np.arange(n), 20):
+        step, joint = apparent.one_step(
+            Q, curves[block], rows[block], nothing, reference=np.tile(truth, (block.size, 1)), amplitude=amplitude
+        )
+        values.append(step)
+        errors.append(np.sqrt(np.diagonal(joint)).reshape(-1, 3))
+    error = np.concatenate(errors)[0]
+    assert error[0] > 0.1 * truth[0]
+    pulls = (np.concatenate(values) - truth) / error
+    assert np.abs(pulls.mean(axis=0)).max() < 4 / np.sqrt(n)
+    np.testing.assert_allclose(pulls.std(axis=0), 1, atol=4 / np.sqrt(2 * n))
+    fits = batchfit.fit_frames(Q, curves, rows, factor=amplitude, radius_nm=(0.5, 3.0), sigma_nm=(0.005, 0.5))
+    of_fits = (fits.values[:, :3] - truth) / np.sqrt(np.diagonal(fits.covariance, axis1=1, axis2=2)[:, :3])
+    assert np.abs(of_fits[fits.converged].mean(axis=0)).max() > 0.1
+
+
+def test_one_step_ends_where_the_fit_does():
+    truth = np.array([[20.0, 1.9, 0.05**2], [25.0, 2.1, 0.1**2]])
+    amplitude = 7.4617e-6
+    pattern = amplitude * truth[:, :1] * gaussian_spheres(Q, truth[:, 1], truth[:, 2])[0]
+    sigma = np.where(Q < 0.25, np.nan, np.full((2, Q.size), 1e-4))
+    curves = np.where(Q < 0.25, np.nan, pattern + np.random.default_rng(4).normal(0, 1e-4, pattern.shape))
+    fit = batchfit.fit_frames(Q, curves, sigma, factor=amplitude, radius_nm=(0.5, 3.0), sigma_nm=(0.005, 0.5))
+    shared = np.full(Q.size, 3e-5)
+    values, joint = apparent.one_step(Q, curves, sigma, shared, reference=fit.values[:, :3], amplitude=amplitude)
+    errors = np.sqrt(np.diagonal(fit.covariance, axis1=1, axis2=2)[:, :3])
+    assert (np.abs(values - fit.values[:, :3]) < 0.05 * errors).all()
+    np.testing.assert_allclose(joint[3:, 3:], fit.covariance[1, :3, :3], rtol=1e-6, atol=1e-12)
+    assert (np.abs(np.diagonal(joint[:3, 3:])) > 0).all(), "the background's error is the same in both frames"
+
+
+def test_a_development_is_seen_at_any_time():
+    """At its own rows as the fits of those rows."""
+    model = runfile.load_model(CONFIGS / "kinetics-calibrated.yaml", ["n=2"]).config
+    development = simulate(model.synthesis(), 300.0, sizes=True)
+    rows = np.flatnonzero(development.all.c_umol_L > 1)[::7]
+    time = development.time_s[rows]
+    view = apparent.View(time, Q, np.tile(SIGMA, (time.size, 1)))
+    direct = apparent.reported(Q, view.sigma, development.size_grid_nm, development.sizes[rows])
+    np.testing.assert_allclose(apparent.as_seen(development, view, time), direct, rtol=2e-3)
+    between = apparent.as_seen(development, view, np.array([100.0]))
+    assert direct[:, 1].min() < between[0, 1] < direct[:, 1].max()

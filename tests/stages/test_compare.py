@@ -93,13 +93,13 @@ def test_truth_comes_back_from_starts_off_by_three(seed, start):
 
 
 def test_two_parameters_scatter_as_their_errors_say():
-    found = np.array([pulls(fit_model(series(seed), model(), ("n", "k1"))) for seed in range(10, 22)])
-    assert np.abs(found.mean(axis=0)).max() < 3 / np.sqrt(12)
-    assert np.sqrt((found**2).mean()) == pytest.approx(1, abs=0.35)
+    found = np.array([pulls(fit_model(series(seed), model(), ("n", "k1"))) for seed in range(10, 18)])
+    assert np.abs(found.mean(axis=0)).max() < 3 / np.sqrt(8)
+    assert np.sqrt((found**2).mean()) == pytest.approx(1, abs=0.45)
 
 
 def test_a_common_error_of_c_does_not_move_the_parameters():
-    names = ("A", "gamma", "n")
+    names = ("gamma", "n")
     plain, scaled = (fit_model(series(5, scale=scale), model(), names) for scale in (1.0, 1.01))
     assert scaled.scale.value / plain.scale.value == pytest.approx(1.01, rel=1e-3)
     systematic = np.sqrt(np.diagonal(plain.covariance))
@@ -145,20 +145,20 @@ def test_parameters_that_a_series_does_not_tell_apart_are_named():
 
 
 @cache
-def run(seed=0, shuffled=False):
+def run(seed=0, shuffled=False, noise=1.0):
     """90 frames, the first ten before the injection, of the model's true size distributions; fitted and quantified."""
     rng = np.random.default_rng(seed)
     time = np.concatenate([np.linspace(-2, -0.1, 10), np.geomspace(3, 2275, 80)])
     there = at(development(), np.maximum(time, 1e-3))
     patterns = FACTOR * np.where(time[:, None] > 0, there.sizes @ sphere(Q, there.size_grid_nm), 0.0)
-    statistical = uncertainty(patterns)
-    intensity = patterns + rng.normal(0, statistical) + rng.normal(0, SHARED, Q.size)
+    statistical = noise * uncertainty(patterns)
+    intensity = patterns + rng.normal(0, statistical) + rng.normal(0, noise * SHARED, Q.size)
     order = np.random.default_rng(1).permutation(90) if shuffled else np.arange(90)
     curves = Curves(
         q_nm=Q,
         intensity=intensity[order],
         statistical=statistical[order],
-        shared=np.full(Q.size, SHARED),
+        shared=np.full(Q.size, noise * SHARED),
         counts=np.ones((90, Q.size)),
         index=np.arange(90),
         start_s=time[order] - 0.05,
@@ -197,16 +197,16 @@ def test_a_run_gives_its_parameters_back():
 
 
 def test_the_model_is_seen_as_the_fits_see_it():
-    """At the true parameters the widths agree with the fits', which those of the moments do not."""
-    result = compare(run(), model())
+    """With a tenth of the noise: at the true parameters the widths agree with the fits', the moments' do not."""
+    quiet = run(noise=0.1)
+    result = compare(quiet, model())
     assert all(not p.fitted and p.statistical == 0 for p in result.parameters)
     assert result.degrees == 3 * result.used.sum()
     assert result.chi2_red == pytest.approx(1, abs=0.35)
-    used, quantities = result.used, run().quantities
-    deviation = ((quantities.sigma_nm.value - result.model_sigma_nm) / quantities.sigma_nm.statistical)[used]
-    assert abs(np.nanmean(deviation)) < 0.5
-    moments = at(development(), quantities.time_s[used]).all.sigma_nm
-    assert np.nanmean((quantities.sigma_nm.value[used] - moments) / quantities.sigma_nm.statistical[used]) < -0.5
+    values, errors = quiet.fits.values[result.used, 2], np.sqrt(quiet.fits.covariance[result.used, 2, 2])
+    assert abs(np.mean((values - result.model_sigma_nm[result.used] ** 2) / errors)) < 0.4
+    moments = at(development(), quiet.quantities.time_s[result.used]).all.sigma_nm
+    assert np.mean((values - moments**2) / errors) < -3
 
 
 def test_the_order_of_frames_does_not_matter():
@@ -230,7 +230,7 @@ def test_runs_without_concentrations_or_sizes_are_refused():
         compare(relative, model())
     with pytest.raises(BadInput, match="no fits"):
         compare(replace(run(), fits=None), model())
-    with pytest.raises(BadInput, match="no frame"):
+    with pytest.raises(BadInput, match="in a row"):
         compare(replace(run(), quantities=replace(run().quantities, flags=("weak",) * 90)), model())
 
 
