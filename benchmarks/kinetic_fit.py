@@ -19,7 +19,8 @@ import numpy as np
 from saxs_pipeline import runfile
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor
 from saxs_pipeline.science.population import at, simulate
-from saxs_pipeline.stages.kinetic_fit import Measured, fit_model
+from saxs_pipeline.stages.kinetic_fit import fit_model
+from saxs_pipeline.stages.kinetic_problem import Measured
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "kinetics-calibrated.yaml"
 NAMES = ("A", "gamma", "n", "k1")

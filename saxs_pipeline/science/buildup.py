@@ -20,6 +20,9 @@ _LN_50 = math.log(50)  # 98 % of the final value
 _BOUND = 1e-6
 """By how much χ² must be lower inside the range of a parameter than at its end."""
 
+_SINGULAR = 1e-7
+"""Smallest singular value, of columns of unit length, with which derivatives by differences tell parameters apart."""
+
 Shape = Callable[[Floats, Floats], Floats]
 
 
@@ -96,7 +99,7 @@ def second_order_t98(rate_1_s: float, inverse_excess: float) -> float:
 class Minimum:
     """Least-squares solution: parameters (p,), their covariance (p, p), gain (p, n) = ∂parameters/∂values, χ².
 
-    residual (n,): values − model.
+    residual (n,): values − model. Covariance and gain are NaN where the points do not determine the parameters.
     """
 
     parameters: Floats
@@ -164,9 +167,20 @@ def fit_shape(shape: Shape, grid: Floats, points: Points, bounds: Sequence[tuple
         gtol=1e-12,
         max_nfev=200,
     )
-    inverse = np.linalg.pinv(found.jac)
+    inverse = _inverse(found.jac)
     residual = points.value - model(found.x)
     return Minimum(found.x, inverse @ inverse.T, inverse @ white, float(2 * found.cost), residual)
+
+
+def _inverse(jacobian: Floats) -> Floats:
+    """Pseudo-inverse (p, n) of the derivatives (n, p); all NaN if a combination of parameters changes nothing."""
+    length = np.sqrt((jacobian**2).sum(axis=0))
+    if not (length > 0).all():
+        return np.full(jacobian.T.shape, np.nan)
+    unit = jacobian / length
+    if np.linalg.svd(unit, compute_uv=False)[-1] < _SINGULAR:
+        return np.full(jacobian.T.shape, np.nan)
+    return np.asarray(np.linalg.pinv(unit) / length[:, None])
 
 
 def _best_of(grid: Floats, white: Floats, target: Floats, shapes: Floats) -> Floats:

@@ -142,7 +142,7 @@ def rises(points: Points, fit: LawFit) -> bool:
 
 
 def ripening_onset(concentration: Points) -> Uncertain | None:
-    """When c begins to fall, s, or None where it does not.
+    """When c begins to fall, s, or None where it does not; the error is NaN where it could be any time.
 
     Fitted is c∞(1 − e^{−kt})/(1 + λ(t − t_r)), t > t_r ≥ t98: build-up, then coarsening, whose crystals' volume grows
     linearly in time (Lifshitz, Slyozov and Wagner). It counts if it describes the series clearly better than build-up
@@ -159,7 +159,7 @@ def ripening_onset(concentration: Points) -> Uncertain | None:
     if plain.chi2 - ripe.chi2 <= CLEAR**2 * chi2_red or falls >= -CLEAR:
         return None
     by_logarithms = np.array([0.0, -1.0, 1.0, 0.0])
-    return Uncertain(onset, onset * math.sqrt(by_logarithms @ ripe.covariance @ by_logarithms))
+    return Uncertain(onset, onset * float(np.sqrt(by_logarithms @ ripe.covariance @ by_logarithms)))
 
 
 def _ripening_grid(time_s: Floats) -> Floats:

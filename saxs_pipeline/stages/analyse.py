@@ -14,7 +14,7 @@ from saxs_pipeline.reaction import BuildUp, Phase, SeriesAnalysis
 from saxs_pipeline.science import quantities as science
 from saxs_pipeline.science import timeseries
 from saxs_pipeline.science.buildup import LawFit, Points, fails, fit_exponential, fit_second_order, share, with_scatter
-from saxs_pipeline.science.joint import JointSeries, shared_response
+from saxs_pipeline.science.joint import JointSeries, expected_covariance, shared_response
 from saxs_pipeline.stages.fit import poor, signal_to_noise
 from saxs_pipeline.stages.quantify import UNSIZED
 from saxs_pipeline.types import Bools, Curves, Estimate, FitTable, Floats, Ints, Quantities, Uncertain
@@ -26,9 +26,12 @@ which an exponential bends by 2e-4 of its final value."""
 SETTLED = (10, 0.9)
 """The series is analysed from the first run of so many frames on of which this share is sound."""
 
-BIAS = 2.0
-"""Bias of a frame's fit in units of cov(p, c)/c, as simulated for c/σ_c of 5 to 30: it is of second order, small beside
+BIAS = 1.0
+"""Bias of a frame's fit in units of cov(p, c)/c, as simulated for c/σ_c of 8 to 30: it is of second order, small beside
 the error of one frame, and common to all, so that averages keep it."""
+
+RUNS = 24
+"""Runs of frames through which c, R₀ and s are smoothed, to evaluate errors that do not follow the noise."""
 
 FEWEST = 5
 """Sound frames that a series needs."""
@@ -110,17 +113,27 @@ def _joint_series(curves: Curves, fits: FitTable, quantities: Quantities, model:
     """(c, R₀, s) of these frames with what all of them share: the background's error, and the bias of weak fits."""
     window = _window(model)
     sigma = np.where(np.isfinite(curves.intensity[rows]), curves.sigma[rows], np.nan)[:, window]
-    response = shared_response(
-        curves.q_nm[window], sigma, curves.shared[window], fits.values[rows], amplitude=fits.amplitude
-    )
-    values, covariance = fits.values[rows, :3], fits.covariance[rows, :3, :3]
-    bias = BIAS * covariance[:, :, C] / values[:, C : C + 1]
+    smooth = _smoothed(np.log(quantities.time_s[rows]), fits.values[rows])
+    q, shared = curves.q_nm[window], curves.shared[window]
+    response = shared_response(q, sigma, shared, smooth, fits.amplitude)
+    covariance = expected_covariance(q, sigma, smooth, fits.amplitude)
+    bias = BIAS * covariance[:, :, C] / smooth[:, C : C + 1]
     return JointSeries(
         quantities.time_s[rows],
-        values,
+        fits.values[rows, :3],
         covariance + bias[:, :, None] * bias[:, None, :],
         np.concatenate([response, bias[:, :, None]], axis=2),
     )
+
+
+def _smoothed(logarithm: Floats, values: Floats) -> Floats:
+    """Straight lines in ln t through runs of frames, (n, 4): where errors are evaluated. c stays positive."""
+    smooth = values.copy()
+    for run in np.array_split(np.arange(len(values)), max(min(RUNS, len(values) // 3), 1)):
+        columns = np.stack([np.ones(len(run)), logarithm[run]], axis=-1)
+        smooth[run] = columns @ (np.linalg.pinv(columns) @ values[run])
+        smooth[run, C] = np.maximum(smooth[run, C], 0.3 * values[run, C].mean()) if len(run) else 0.0
+    return smooth
 
 
 def _information(curves: Curves, model: Floats, rows: Ints) -> Floats:
@@ -233,7 +246,8 @@ def _ripening(concentration: Points) -> tuple[float | None, tuple[str, ...]]:
         return None, ()
     if onset.error < 0.2 * onset.value:
         return onset.value, ()
-    seen = min(onset.value + onset.error, float(np.median(concentration.time_s[concentration.time_s > onset.value])))
+    middle = float(np.median(concentration.time_s[concentration.time_s > onset.value]))
+    seen = min(onset.value + onset.error, middle) if math.isfinite(onset.error) else middle
     return seen, (f"ripening starts at {onset.value:.3g} ± {onset.error:.2g} s; {seen:.3g} s is taken",)
 
 

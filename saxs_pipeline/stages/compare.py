@@ -21,7 +21,8 @@ from saxs_pipeline.science.population import at, simulate
 from saxs_pipeline.science.quantities import mean_volume
 from saxs_pipeline.stages.degenerate import unresolved
 from saxs_pipeline.stages.fit import POOR
-from saxs_pipeline.stages.kinetic_fit import KineticFit, Measured, fit_model
+from saxs_pipeline.stages.kinetic_fit import KineticFit, fit_model
+from saxs_pipeline.stages.kinetic_problem import Measured
 from saxs_pipeline.types import BadInput, Bools, Curves, FitTable, Floats, Ints, Quantities, RunResult
 
 FINE_POINTS = 400
@@ -39,8 +40,8 @@ _CURVE_COLUMNS = ("curve_radius_nm", "curve_sigma_nm", "curve_c_umol_L", "curve_
 def compare(result: RunResult, model: KineticModel, fit: Sequence[str] = (), title: str = "") -> Comparison:
     """Compare a run with the kinetic model; `fit`: symbols of the parameters to fit, none to compare only.
 
-    Raises BadInput if the run has no absolute concentrations, no frame with a size after the injection, or if the
-    parameters asked for cannot be told apart.
+    Raises BadInput if the run has no absolute concentrations or no frames with a size after the injection, if the
+    parameters asked for cannot be told apart, or if the model cannot be simulated with those found.
     """
     run = _complete(result)
     quantities = run.quantities

@@ -10,8 +10,11 @@ import numpy as np
 from saxs_pipeline.kinetic_config import KineticModel
 from saxs_pipeline.types import BadInput, Floats
 
-UNRESOLVED = 1e-4
-"""Smallest eigenvalue of the correlation matrix below which the parameters are not told apart by the series."""
+UNRESOLVED = 1e-6
+"""Smallest eigenvalue of the correlation matrix below which a series does not tell the parameters apart.
+
+For A, gamma, n and k1 it is 3e-5; with M0, or with the prefactor or D beside A and gamma, 2e-7 and less.
+"""
 
 
 class Degenerate(NamedTuple):
@@ -51,6 +54,8 @@ def check(names: Sequence[str], model: KineticModel) -> None:
 
 def unresolved(names: Sequence[str], correlation: Floats) -> str:
     """Which parameters the fit could not tell apart, "" if it could: those of a correlation matrix near singular."""
+    if not np.isfinite(correlation).all():
+        return f"the series does not determine all of {', '.join(names)}: the fit gives no errors; fix some of them"
     eigenvalues, vectors = np.linalg.eigh(correlation)
     if not eigenvalues[0] < UNRESOLVED:
         return ""

@@ -5,7 +5,13 @@ import pytest
 
 from saxs_pipeline.science import batchfit
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor
-from saxs_pipeline.science.joint import JointSeries, independent_covariance, joint_covariance, shared_response
+from saxs_pipeline.science.joint import (
+    JointSeries,
+    expected_covariance,
+    independent_covariance,
+    joint_covariance,
+    shared_response,
+)
 from saxs_pipeline.types import BadInput
 
 Q = np.linspace(0.15, 5, 120)
@@ -58,6 +64,22 @@ def test_own_covariance_is_that_of_the_fit():
     unit = scale[:, :, None] * scale[:, None, :]
     np.testing.assert_allclose(
         np.einsum("nim,njm->nij", whole, whole) / unit, fitted.covariance[:, :3, :3] / unit, atol=1e-6
+    )
+
+
+def test_expected_covariance_is_that_of_the_fits():
+    fitted = fit(model()).covariance[:, :3, :3]
+    expected = expected_covariance(Q, SIGMA, TRUTH, FACTOR)
+    scale = np.sqrt(np.diagonal(fitted, axis1=1, axis2=2))
+    np.testing.assert_allclose(
+        expected / scale[:, :, None] / scale[:, None, :], fitted / scale[:, :, None] / scale[:, None, :], atol=1e-6
+    )
+    masked = np.where(np.arange(Q.size) % 3 == 0, np.nan, SIGMA)
+    keep = np.arange(Q.size) % 3 != 0
+    np.testing.assert_allclose(
+        expected_covariance(Q, masked, TRUTH, FACTOR),
+        expected_covariance(Q[keep], SIGMA[:, keep], TRUTH, FACTOR),
+        rtol=1e-9,
     )
 
 

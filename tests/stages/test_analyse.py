@@ -74,15 +74,17 @@ def found(paper):
     return analyse(*paper)
 
 
-def textbook(start=START, rate=0.05, initial=0.006, excess=0.4):
-    """c follows S3.3 and the yield S3.2, with σ_r ∝ r⁻²."""
+def textbook(start, rate=0.05, initial=0.0125, excess=0.4):
+    """c follows S3.3 and the yield S3.2, from crystals of 1.4 nm on; σ_r ∝ r⁻²."""
     t = np.maximum(mid(start), 0)
-    c = 25 * exponential(t, rate)
-    share = 0.79 * np.maximum(second_order(t, initial, excess), 0.25 * exponential(t, rate))
-    per_crystal = yield_fraction(c, cations_per_crystal(1.0, 0.608), 26.0)
-    with np.errstate(all="ignore"):
-        radius = np.where(t > 0, np.cbrt(3 * share / per_crystal / (4 * np.pi)), np.nan)
-    return t, c, share, radius
+    c, share = 25 * exponential(t, rate), 0.79 * second_order(t, initial, excess)
+    per_volume = yield_fraction(np.where(t > 0, c, np.nan), cations_per_crystal(1.0, 0.608), 26.0)
+    radius = np.cbrt(3 * share / per_volume / (4 * np.pi))
+    sigma = 0.13 * (radius / 2) ** -2.0
+    for _ in range(50):  # the radius of a distribution with this width, whose mean volume the yield is
+        radius = radius * np.cbrt(share / per_volume / mean_volume(radius, sigma**2))
+        sigma = 0.13 * (radius / 2) ** -2.0
+    return Truth(t, radius, sigma, c, share)
 
 
 # --- the paper's series ----------------------------------------------------------------------------------------------
@@ -123,8 +125,9 @@ def test_focusing_of_the_paper(found):
     pulls = pulls / found.focusing_nm_s.statistical
     assert np.abs(pulls).max() < 4.5
     assert 0.5 < pulls.std() < 1.5
-    focusing = (at > 20) & (at < 200)
-    assert (found.focusing_nm_s.value[focusing] < 0).all()
+    part, error = (at > 40) & (at < 350), found.focusing_nm_s.statistical
+    weight = part / error**2
+    assert (weight * found.focusing_nm_s.value).sum() / np.sqrt(weight.sum()) < -3
 
 
 def test_apparent_exponent_of_the_paper(found):
@@ -194,25 +197,35 @@ def test_quick_for_575_frames_and_possible_for_thousands():
     start = np.arange(0.0, 400.0, 0.1)
     many = analyse(*inputs(simulated(growth_truth(mid(start), Growth()), start, noise=2e-3)))
     assert many.concentration.t98_s.value == pytest.approx(60, abs=4 * many.concentration.t98_s.error)
-    assert many.concentration.t98_s.error < 2
+    assert many.concentration.t98_s.error < 7
+
+
+def test_many_weak_frames_with_one_background_give_no_bias():
+    """Weights that follow the noise of each frame would move t98 by two of its errors here."""
+    start = np.arange(0.0, 400.0, 0.25)
+    truth = growth_truth(mid(start), Growth())
+    pulls = []
+    for seed in range(8):
+        t98 = analyse(*inputs(simulated(truth, start, seed, noise=1.4e-3))).concentration.t98_s
+        pulls.append((t98.value - 60) / t98.error)
+    assert abs(np.mean(pulls)) < 1.1  # three standard errors
+    assert np.abs(pulls).max() < 3.5
 
 
 # --- other reactions -------------------------------------------------------------------------------------------------
 
 
 def test_laws_that_hold_are_found_without_a_doubt():
-    t, c, share, radius = textbook()
-    rows = t > 60  # where the yield is that of S3.2; before, crystals would have to be smaller than nuclei
-    truth = Truth(t, radius, 0.13 * (radius / 2) ** -2.0, c, share)
-    data = inputs(simulated(truth, START, noise=1e-3))
-    result = analyse(*data)
-    assert result.concentration.t98_s.value == pytest.approx(
-        np.log(50) / 0.05, abs=4 * result.concentration.t98_s.error
-    )
-    assert {phase.name for phase in result.phases} == {"nucleation", "growth"}
-    assert result.yield_.t98_s.value == pytest.approx(second_order_t98(0.006, 0.4), rel=0.05)
-    assert result.growth_exponent.value == pytest.approx(2, abs=3.5 * result.growth_exponent.error)
-    assert rows.any()
+    result = analyse(*inputs(simulated(textbook(START), noise=3e-4)))
+    c, y = result.concentration.t98_s, result.yield_.t98_s
+    assert abs(c.value - np.log(50) / 0.05) < 3.5 * c.error < 0.1 * c.value
+    assert abs(y.value - second_order_t98(0.0125, 0.4)) < 3.5 * y.error < 0.1 * y.value
+    names = [phase.name for phase in result.phases]
+    assert names == ["nucleation", "growth"]
+    assert not any("does not follow" in note for note in result.notes)
+    share = result.nucleation_share
+    assert abs(share.value - np.log(50) / 0.05 / second_order_t98(0.0125, 0.4)) < 3.5 * share.error
+    assert abs(result.growth_exponent.value - 2) < 3.5 * result.growth_exponent.error < 1.5
 
 
 def test_induction_is_seen():
@@ -247,10 +260,8 @@ def test_without_a_yield_the_share_is_still_known(paper, found):
     result = analyse(*inputs(paper[0], BARE))
     assert result.yield_ is None
     assert result.nucleation_share.value == pytest.approx(found.nucleation_share.value, rel=1e-6)
-    assert any("no yield law" in note and "t98 400" in note for note in result.notes)
-    assert result.phases == pytest.approx(found.phases) or [p.name for p in result.phases] == [
-        p.name for p in found.phases
-    ]
+    assert any("no yield law" in note and "up to a factor" in note for note in result.notes)
+    assert [phase.name for phase in result.phases] == [phase.name for phase in found.phases]
 
 
 def test_without_an_absolute_scale_times_are_still_known(paper, found):
@@ -272,7 +283,6 @@ def some(frames, noise=2e-4, **changes):
     [
         pytest.param(lambda: some(slice(200, 201)), id="one frame"),
         pytest.param(lambda: some(slice(200, 204)), id="four frames"),
-        pytest.param(lambda: some(slice(200, 206)), id="six frames"),
         pytest.param(lambda: some(slice(0, 10)), id="only background"),
         pytest.param(lambda: some(slice(0, 300, 30), noise=0.3), id="everything weak"),
         pytest.param(lambda: some(slice(100, 300, 10), start_s=lambda c: np.full(20, np.nan)), id="times unknown"),

@@ -1,0 +1,180 @@
+"""The kinetic model as a function of the parameters that a fit moves, beside the series it is compared with.
+
+Positive parameters are moved as logarithms. The solver runs with coarse steps while they move.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from saxs_pipeline.kinetic_config import KineticModel
+from saxs_pipeline.science.population import ETA, Development, at, simulate
+from saxs_pipeline.types import BadInput, Floats
+
+COARSE_ETA = 0.1
+"""Step of the solver while the parameters move: σ_r is then wrong by 0.3 %, which the last rounds take out."""
+
+ROUGH_ETA = 0.25
+"""Step of the solver where only the best of several starts is wanted."""
+
+LINEAR = frozenset({"n", "alpha", "T", "B"})
+"""Symbols moved as they are; all others are positive and moved as logarithms."""
+
+BOUNDS = {"n": (-2.0, 12.0), "alpha": (0.0, 1.0), "T": (200.0, 1000.0), "B": (0.0, 5e-9)}
+REACH = math.log(30)
+"""How far a logarithm may go from where it starts."""
+
+STEPS = {"n": 1e-3, "alpha": 1e-3, "T": 0.1, "B": 1e-12}
+LOG_STEP = 3e-4
+"""Steps of the differences that slopes are taken from; the simulation is smooth to better than 1e-6."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A measured series at time_s (k,) > 0, which increase.
+
+    values (k, 3): c in µmol/L, r in nm, s = σ_r² in nm²; covariance (3k, 3k) of values.ravel(), statistical and shared;
+    scale_rel: relative standard uncertainty of the factor all c have in common; seen: what the fits of single frames
+    report at time_s of a simulated development (with sizes), (k, 3), None for its moments; linearised: values and
+    covariance again, found linearly around a model (k, 3) (`apparent.one_step`), None where they are Gaussian as given.
+    """
+
+    time_s: Floats
+    values: Floats
+    covariance: Floats
+    scale_rel: float
+    seen: Callable[[Development], Floats] | None = None
+    linearised: Callable[[Floats], tuple[Floats, Floats]] | None = None
+
+
+class Problem:
+    """The model as a function of the working parameters (p,): logarithms, or as they are (LINEAR)."""
+
+    def __init__(self, measured: Measured, model: KineticModel, names: tuple[str, ...]) -> None:
+        if measured.values.size <= len(names):
+            raise BadInput(f"fit: {measured.time_s.size} frames are too few for {len(names)} parameters")
+        try:
+            np.linalg.cholesky(measured.covariance)
+        except np.linalg.LinAlgError:
+            raise BadInput("fit: the covariance of the series is not positive definite; has it errors?") from None
+        self.measured, self.model, self.names = measured, model, names
+        self.is_log = np.array([name not in LINEAR for name in names], dtype=bool)
+        self.evaluations = 0
+        self._last: tuple[bytes | None, Floats] = (None, np.zeros(0))
+
+    def start(self) -> Floats:
+        """Working parameters (p,) of the values in the parameter file."""
+        return self.working([self.model.value(name) for name in self.names])
+
+    def working(self, values: Sequence[float]) -> Floats:
+        """Values in SI → working parameters."""
+        given = np.asarray(values, dtype=float)
+        return np.asarray(np.where(self.is_log, np.log(np.where(self.is_log, given, 1.0)), given))
+
+    def values(self, working: Floats) -> Floats:
+        """Working parameters → values in SI."""
+        return np.where(self.is_log, np.exp(np.where(self.is_log, working, 0.0)), working)
+
+    def per_working(self, working: Floats) -> Floats:
+        """dvalue/dworking (p,)."""
+        return np.where(self.is_log, self.values(working), 1.0)
+
+    def changes(self, working: Floats) -> dict[str, float]:
+        """Working parameters → what `synthesis` takes."""
+        return dict(zip(self.names, self.values(working).tolist(), strict=True))
+
+    def rough(self, working: Floats) -> Floats:
+        """Moments (k, 3) good enough to choose a start."""
+        return self._moments(self._develop(working, ROUGH_ETA, sizes=False))
+
+    def coarse(self, working: Floats) -> Floats:
+        """Moments (k, 3) with coarse steps; the last result is kept."""
+        key = working.tobytes()
+        if key != self._last[0]:
+            self._last = key, self._moments(self._develop(working, COARSE_ETA, sizes=False))
+        return self._last[1]
+
+    def keep(self, working: Floats, moments: Floats) -> None:
+        """Put back what was calculated before, after the neighbours that a slope needs."""
+        self._last = working.tobytes(), moments
+
+    def fine(self, working: Floats) -> Floats:
+        """(c, r, s) (k, 3) with the solver's own steps, as the fits of single frames see them."""
+        seen = self.measured.seen
+        development = self._develop(working, ETA, sizes=seen is not None)
+        if seen is None or development is None:
+            return self._moments(development)
+        return seen(development)
+
+    def _develop(self, working: Floats, eta: float, *, sizes: bool) -> Development | None:
+        self.evaluations += 1
+        try:
+            synthesis = self.model.synthesis(self.changes(working))
+            return simulate(synthesis, float(self.measured.time_s[-1]), eta=eta, sizes=sizes)
+        except (BadInput, ArithmeticError):
+            return None
+
+    def _moments(self, development: Development | None) -> Floats:
+        """Moments at the measured times; sizes before the first crystals are those of the first, NaN without any."""
+        time = self.measured.time_s
+        if development is None:
+            return np.full((time.size, 3), np.nan)
+        crystals = at(development, time).all
+        values = np.stack([crystals.c_umol_L, crystals.radius_nm, crystals.sigma_nm**2], axis=1)
+        there = np.isfinite(values[:, 1])
+        if there.any():
+            values[: np.argmax(there), 1:] = values[np.argmax(there), 1:]
+        return values
+
+
+Residual = Callable[[Floats, float], Floats]
+"""Model (k, 3) and scale → residuals, the scale's own last."""
+
+
+def descend(problem: Problem, start: Floats, scale: float, residual: Residual, tolerance: float, most: int) -> Any:
+    """lmfit's result of minimising the residuals over the working parameters and the scale, from a start.
+
+    tolerance: relative change of χ² and of the parameters at which it ends; most: evaluations of the residuals.
+    """
+    from lmfit import Minimizer, Parameters
+
+    parameters = Parameters()
+    for name, value, is_log in zip(problem.names, start.tolist(), problem.is_log.tolist(), strict=True):
+        low, high = (value - REACH, value + REACH) if is_log else BOUNDS.get(name, (-math.inf, math.inf))
+        parameters.add(name, value=value, min=low, max=high)
+    vary = problem.measured.scale_rel > 0
+    parameters.add("scale", value=scale or 1.0, vary=vary)
+
+    def at_point(p: Any) -> Floats:
+        return residual(problem.coarse(working_point(problem, p)), float(p["scale"].value))
+
+    def slopes(p: Any) -> Floats:
+        return _jacobian(problem, working_point(problem, p), float(p["scale"].value), residual, with_scale=vary)
+
+    fit = Minimizer(at_point, parameters, scale_covar=False, max_nfev=most)
+    return fit.leastsq(Dfun=slopes, ftol=tolerance, xtol=tolerance)
+
+
+def working_point(problem: Problem, parameters: Any) -> Floats:
+    """Working parameters (p,) in lmfit's parameters."""
+    return np.array([parameters[name].value for name in problem.names])
+
+
+def _jacobian(problem: Problem, working: Floats, scale: float, residual: Residual, *, with_scale: bool) -> Floats:
+    """∂residual/∂(working parameters, scale) by differences, (m, p + 1), or (m, p) if the scale is fixed."""
+    here = problem.coarse(working)
+    columns = []
+    for k, name in enumerate(problem.names):
+        step = STEPS.get(name, LOG_STEP)
+        shift = np.where(np.arange(working.size) == k, step, 0.0)
+        up = problem.coarse(working + shift)
+        columns.append((residual(up, scale) - residual(here, scale)) / step)
+    if with_scale:
+        columns.append((residual(here, scale + LOG_STEP) - residual(here, scale)) / LOG_STEP)
+    problem.keep(working, here)
+    return np.stack(columns, axis=-1)
