@@ -12,6 +12,7 @@ from saxs_pipeline.config import Engine
 from saxs_pipeline.io.curves_source import open_curves
 from saxs_pipeline.io.frames import open_frames
 from saxs_pipeline.io.scalers import read_scalers
+from saxs_pipeline.pipeline import check_reaction
 from saxs_pipeline.plan import amplitude_factor, open_curve_stack, warnings
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.series import FrameSeries, open_dark, open_reference, open_sample
@@ -23,10 +24,11 @@ Rows = list[tuple[str, str]]
 
 def check(run: RunFile) -> Rows:
     """What `run` would do, from headers and scalers alone; raises BadInput where it could not start."""
+    reaction = _reaction_rows(run)
     if run.config.data.frames is None:
         curves = open_curve_stack(run)
         rows = [("curves", f"{len(curves.index)} × {len(curves.q_nm)} points"), _time_row(curves.time_s)]
-        return rows + [("note", text) for text in warnings(run)]
+        return rows + reaction + [("note", text) for text in warnings(run)]
     series = open_sample(run)
     spec = geometry.specify(run, series.info)
     amplitude_factor(run, bin_centers(spec), geometry.energy_keV(spec.geometry))
@@ -39,6 +41,7 @@ def check(run: RunFile) -> Rows:
         *_reference_rows(run),
         ("background", _background_text(run, series)),
         ("model", "Gaussian spheres + constant" if run.config.model else "none: stops at I(q)"),
+        *reaction,
         ("memory", _memory_text(series.info, spec, run.config.engine)),
         ("results", str(run.config.output.folder)),
     ]
@@ -46,6 +49,17 @@ def check(run: RunFile) -> Rows:
     if bad:
         rows.append(("note", f"{bad} frames have no usable monitor and will be skipped"))
     return rows + [("note", text) for text in (*warnings(run), *series.warnings)]
+
+
+def _reaction_rows(run: RunFile) -> Rows:
+    aliquots, rows = check_reaction(run), []
+    if run.kinetics is not None and run.config.kinetics is not None:
+        fitted = ", ".join(run.config.kinetics.fit)
+        rows.append(("kinetic model", f"{run.kinetics.config.title}; {f'fit of {fitted}' if fitted else 'no fit'}"))
+    if aliquots is not None:
+        times = aliquots.time_s
+        rows.append(("aliquots", f"{times.size} of {aliquots.source}, {times.min():.6g} to {times.max():.6g} s"))
+    return rows
 
 
 def inspect(path: Path) -> Rows:
