@@ -275,7 +275,7 @@ def plus_minus(value: float, *errors: float, unit: str = "") -> str:
         return f"{value:.6g}{suffix}"
     largest = max(abs(value), *known)
     power = math.floor(math.log10(largest))
-    scale = power if power < -3 or power > 5 else 0
+    scale = power if power < -2 or power > 5 else 0
     decimals = max(0, 1 - math.floor(math.log10(known[0]) + 1e-12) + scale)
     text = " ± ".join(f"{x / 10.0**scale:.{decimals}f}" for x in (value, *errors))
     return f"({text})·10{_superscript(scale)}{suffix}" if scale else f"{text}{suffix}"
