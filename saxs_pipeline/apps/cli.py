@@ -127,7 +127,7 @@ def inspect(file: Path) -> None:
     help="How the frames are stored.",
 )
 @click.option("--model", "params", type=_FILE, help="Kinetic parameter file whose crystals the frames show.")
-def simulate(scenario: str, out: Path, seed: int, frames: int, layout: str, params: Path | None) -> None:
+def simulate(scenario: str, *, out: Path, seed: int, frames: int, layout: str, params: Path | None) -> None:
     """Write raw frames of a synthesis whose truth is known (truth.csv), with all references and a run file."""
     with _clear_errors():
         from saxs_pipeline import runfile, simulation
@@ -155,7 +155,9 @@ _SET = click.option(
 
 @main.command()
 @click.argument("params", type=_FILE)
-@click.option("--out", type=_FILE, help="Folder for model.csv, summary.json and figures; without it nothing is written.")
+@click.option(
+    "--out", type=_FILE, help="Folder for model.csv, summary.json and figures; without it nothing is written."
+)
 @_SET
 def model(params: Path, out: Path | None, settings: tuple[str, ...]) -> None:
     """Simulate the nucleation and growth that the parameter file PARAMS describes."""

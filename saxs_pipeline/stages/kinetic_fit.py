@@ -88,7 +88,9 @@ def _refined(problem: Problem, start: Floats) -> KineticFit:
     for k in range(ROUNDS):
         fine = problem.fine(here)
         series = _around(fine * [scale, 1, 1], series) if k or not start.size else series
-        fit = descend(problem, here, scale, _full(series, fine - problem.coarse(here)), TOLERANCE, MOST_EVALUATIONS)
+        fit = descend(
+            problem, here, scale, _full(series, fine - problem.coarse(here)), tolerance=TOLERANCE, most=MOST_EVALUATIONS
+        )
         there, scale = working_point(problem, fit.params), float(fit.params["scale"].value)
         covariance = _covariance(problem, fit)
         moved = float(np.max(np.abs(there - here) / np.sqrt(np.diagonal(covariance)[: there.size]), initial=0.0))

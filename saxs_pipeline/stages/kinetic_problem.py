@@ -136,7 +136,7 @@ Residual = Callable[[Floats, float], Floats]
 """Model (k, 3) and scale → residuals, the scale's own last."""
 
 
-def descend(problem: Problem, start: Floats, scale: float, residual: Residual, tolerance: float, most: int) -> Any:
+def descend(problem: Problem, start: Floats, scale: float, residual: Residual, *, tolerance: float, most: int) -> Any:
     """lmfit's result of minimising the residuals over the working parameters and the scale, from a start.
 
     tolerance: relative change of χ² and of the parameters at which it ends; most: evaluations of the residuals.

@@ -11,12 +11,13 @@ from saxs_pipeline.science.quantities import mean_volume
 from saxs_pipeline.stages.kinetic_problem import Problem, Residual, descend, working_point
 from saxs_pipeline.types import Floats
 
-LADDERS = {"gamma": (0.4, 0.5, 0.62, 0.75, 0.88, 1.0, 1.15, 1.35, 1.6, 2.0, 2.5), "A": (0.33, 1.0, 3.0)}
+LADDERS = {"gamma": (0.33, 0.4, 0.5, 0.62, 0.75, 0.88, 1.0, 1.15, 1.35, 1.65, 2.0, 2.5, 3.0), "A": (0.33, 1.0, 3.0)}
 LADDERS["k_inf"] = LADDERS["A"]
 """Factors on the start that are tried; next to each other along gamma the model still has crystals."""
 
+LADDER_SLACK = np.array([0.1, 0.03, 0.1])
 SLACK = np.array([0.005, 0.001, 0.01])
-"""Differences of ln c, ln r and ln σ_r smaller than this do not matter to the search."""
+"""Differences of ln c, ln r and ln σ_r smaller than this do not matter on the ladders, and to the descents."""
 
 CLEAR = 4.0
 """Standard errors from which on a value takes part in the search."""
@@ -37,10 +38,10 @@ def search(problem: Problem) -> Floats:
     which the model is far less curved than in their values; the best of these is taken. (One alone may end far down
     the curved valley along which adsorption rate and surface energy trade against each other.)
     """
-    residual = _logarithmic(problem)
+    residual, on_ladder = _logarithmic(problem, SLACK), _logarithmic(problem, LADDER_SLACK)
     rate = "k_inf" if "k_inf" in problem.names else "A"
     tried = [
-        _refined(problem, min(_ladder(problem, point, "gamma"), key=partial(_rough_cost, problem, residual)), residual)
+        _refined(problem, min(_ladder(problem, point, "gamma"), key=partial(_rough_cost, problem, on_ladder)), residual)
         for point in _ladder(problem, _generation(problem, problem.start()), rate)
     ]
     return min(tried, key=lambda result: result[0])[1]
@@ -48,7 +49,7 @@ def search(problem: Problem) -> Floats:
 
 def _refined(problem: Problem, start: Floats, residual: Residual) -> tuple[float, Floats]:
     """χ² and working parameters after a descent from the start; the start itself if that was no better."""
-    fit = descend(problem, start, 1.0, residual, TOLERANCE, MOST_EVALUATIONS)
+    fit = descend(problem, start, 1.0, residual, tolerance=TOLERANCE, most=MOST_EVALUATIONS)
     found = working_point(problem, fit.params)
     ends = [
         (_cost(residual(problem.coarse(found), float(fit.params["scale"].value))), found),
@@ -93,8 +94,8 @@ def _generation(problem: Problem, start: Floats) -> Floats:
     return trials[int(np.argmin(costs))]
 
 
-def _logarithmic(problem: Problem) -> Residual:
-    """Residuals (3k + 1,) of ln c, ln r and ln σ_r in their errors, those taken as no smaller than SLACK.
+def _logarithmic(problem: Problem, slack: Floats) -> Residual:
+    """Residuals (3k + 1,) of ln c, ln r and ln σ_r in their errors, those taken as no smaller than `slack` (3,).
 
     Only of values well above their errors: the logarithm of a noisy value is biased.
     """
@@ -102,7 +103,7 @@ def _logarithmic(problem: Problem) -> Residual:
     errors = np.sqrt(np.diagonal(measured.covariance).reshape(-1, 3))
     clear = measured.values > CLEAR * errors
     values = np.where(clear, measured.values, 1.0)
-    weights = np.where(clear, 1 / np.hypot(errors / values * half, SLACK), 0.0)
+    weights = np.where(clear, 1 / np.hypot(errors / values * half, slack), 0.0)
     prior = 1 / measured.scale_rel if measured.scale_rel > 0 else 0.0
 
     def residual(coarse: Floats, scale: float) -> Floats:

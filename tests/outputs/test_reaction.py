@@ -453,7 +453,7 @@ def test_aliquots_far_from_the_series_are_within_the_axes_and_late_ones_counted(
     much = replace(scaled.aliquots, c_umol_L=3 * scaled.aliquots.c_umol_L)
     drawing = draw_concentration_yield(replace(reacted, aliquots=scaled._replace(aliquots=much)))
     assert drawing.figure.axes[0].get_ylim()[1] > 75
-    assert "Diamonds: aliquots, c_NC and yield / (0.800 ± 0.020) (fitted). 1 aliquot outside the time" in drawing.caption
+    assert "Diamonds: aliquots, c_NC and yield / (0.800 ± 0.020) (fitted). 1 aliquot outside" in drawing.caption
     nothing = replace(scaled.aliquots, radius_nm=np.full(6, np.nan))
     radius = draw_radius(replace(reacted, aliquots=scaled._replace(aliquots=nothing)))
     assert "aliquot" not in radius.caption
