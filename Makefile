@@ -34,6 +34,9 @@ check: .venv/.installed-test
 bench: .venv/.installed-test
 	$(BIN)/python benchmarks/end_to_end.py
 	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/kinetics.py
+	$(BIN)/python benchmarks/kinetic_fit.py 20
+	$(BIN)/python benchmarks/circle.py
 
 clean:
 	rm -rf .venv sample_data/results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,28 @@ def test_the_beamtime_of_the_readme(tmp_path):
         assert done.returncode == 0, (line, done.stderr)
         assert done.stdout.strip(), line
     assert (tmp_path / "beamtime/results/series.csv").read_text().count("\n") == 576
+
+
+def test_the_reaction_of_the_readme(tmp_path):
+    for name in ("configs", "sample_data"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for line in SHELL[2]:
+        done = shell(line, tmp_path)
+        assert done.returncode == 0, (line, done.stderr)
+        assert done.stdout.strip(), line
+    for made in ("published/scan.csv", "circle/results/comparison/report.html", "growth/growth_rate.csv"):
+        assert (tmp_path / made).exists()
+
+
+def test_the_sections_of_the_readme(beamtime):
+    sections = re.search(r"```yaml\n(kinetics:.*?)```", README, re.DOTALL)[1]
+    shutil.copy(ROOT / "configs/kinetics-calibrated.yaml", beamtime)
+    (beamtime / "aliquots.csv").write_text(
+        "t_s,r_nm,r_nm_err,c_nc_umol_L,c_nc_umol_L_err,yield,yield_err\n60,1.8,0.05,20,1,0.3,0.02\n"
+    )
+    done = command("check", variant(beamtime, "readme_sections", ("engine:", f"{sections}\nengine:")))
+    assert done.returncode == 0, done.stderr
+    assert "fit of A, gamma, n, k1" in done.stdout
 
 
 def test_the_messages_of_the_readme(beamtime):

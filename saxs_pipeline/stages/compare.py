@@ -32,6 +32,9 @@ SAME_AMOUNT = 0.01
 """Relative: P0·v0 of the model and of the run are the same up to this, even if the run file gives no errors."""
 
 _COMPANIONS = 5
+_NEIGHBOURS = 10
+"""Frames to either side over which the shape of σ(q) is averaged."""
+
 _GOOD = frozenset({"ok", "sigma_upper_limit"})
 _MODEL_COLUMNS = ("model_radius_nm", "model_sigma_nm", "model_c_umol_L", "model_yield")
 _CURVE_COLUMNS = ("curve_radius_nm", "curve_sigma_nm", "curve_c_umol_L", "curve_yield")
@@ -115,7 +118,28 @@ def used_frames(fits: FitTable, quantities: Quantities) -> Ints:
 
 def _view(curves: Curves, rows: Ints, window: Bools) -> View:
     sigma = np.where(np.isfinite(curves.intensity), curves.sigma, np.nan)
-    return View(curves.time_s[rows], curves.q_nm[window], sigma[rows][:, window])
+    return View(curves.time_s[rows], curves.q_nm[window], _expected(sigma[rows][:, window]))
+
+
+def _expected(sigma: Floats) -> Floats:
+    """σ (k, m) of frames in order of time, as it would be expected: with its shape over q averaged over neighbours.
+
+    A frame's own σ comes from its own counts, is small where they fluctuated down, and weights by it pull c down
+    (ADR 8). Each frame keeps its mean variance.
+    """
+    mean = np.nanmean(sigma**2, axis=1, keepdims=True)
+    shape = sigma**2 / mean
+    total, number = (np.cumsum(np.vstack([np.zeros(sigma.shape[1]), part]), axis=0) for part in _known(shape))
+    first = np.maximum(np.arange(len(sigma)) - _NEIGHBOURS, 0)
+    stop = np.minimum(np.arange(len(sigma)) + _NEIGHBOURS + 1, len(sigma))
+    averaged = (total[stop] - total[first]) / np.maximum(number[stop] - number[first], 1)
+    return np.where(np.isfinite(sigma), np.sqrt(averaged * mean), np.nan)
+
+
+def _known(values: Floats) -> tuple[Floats, Floats]:
+    """The values with 0 where they are NaN, and 1 where they are not."""
+    known = np.isfinite(values)
+    return np.where(known, values, 0.0), known.astype(float)
 
 
 def _measured(result: Complete, rows: Ints, view: View) -> Measured:

@@ -29,9 +29,10 @@ BOUNDS = {"n": (-2.0, 12.0), "alpha": (0.0, 1.0), "T": (200.0, 1000.0), "B": (0.
 REACH = math.log(30)
 """How far a logarithm may go from where it starts."""
 
-STEPS = {"n": 1e-3, "alpha": 1e-3, "T": 0.1, "B": 1e-12}
-LOG_STEP = 3e-4
-"""Steps of the differences that slopes are taken from; the simulation is smooth to better than 1e-6."""
+STEPS = {"n": 3e-4, "alpha": 3e-4, "T": 0.01, "B": 1e-13}
+LOG_STEP = 3e-5
+"""Steps of the differences that slopes are taken from: ten times larger ones bend the valley of A and gamma, along
+which χ² rises 3e-5 times as fast as across; the simulation is smooth down to steps of 1e-6."""
 
 
 @dataclass(frozen=True, eq=False)
