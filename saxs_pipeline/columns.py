@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,14 +68,17 @@ def read(path: Path, known: Mapping[str, Sign], *, example: str) -> Columns:
 def _lines(path: Path, example: str) -> list[tuple[int, str]]:
     """(line number, text) of the header and the rows."""
     try:
-        size = path.stat().st_size
-        text = "" if size > LARGEST_BYTES else path.read_text(encoding="utf-8-sig")
+        status = path.stat()
+        regular, size = stat.S_ISREG(status.st_mode) or path.is_dir(), status.st_size
+        text = path.read_text(encoding="utf-8-sig") if regular and size <= LARGEST_BYTES else ""
     except UnicodeDecodeError:
         raise BadInput(f"{path}: is not text (UTF-8); a table is CSV, for example {example}") from None
     except IsADirectoryError:
         raise BadInput(f"{path}: is a folder; give the CSV file in it") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+    if not regular:
+        raise BadInput(f"{path}: is no file; a table is CSV, for example {example}")
     if size > LARGEST_BYTES:
         raise BadInput(f"{path}: holds {size / 1e6:.0f} MB; a table is a short CSV file, for example {example}")
     if "\0" in text:

@@ -29,6 +29,14 @@ UNITS: Mapping[str, str] = MappingProxyType(
 )
 """SI unit of every parameter that is a number, by its symbol."""
 
+LIMITS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {"n": (-5.0, 20.0), "alpha": (0.0, 1.0), "T": (200.0, 1000.0), "B": (0.0, 5e-9)}
+)
+"""Between which values a fit looks for these parameters, in UNITS; n and alpha of a file lie there, too."""
+
+MOST_POINTS = 1000
+"""Points of a table of rates or of a temperature program: every one is a step of the simulation."""
+
 SNAPSHOTS_S = (3.16, 9.47, 28.34, 49.03, 84.83, 146.78, 253.96, 439.4, 2275.8)
 """Times of the paper's Fig. 5a-c (SI, S6.6)."""
 
@@ -60,6 +68,8 @@ def _points(value: Any, unit: str, sign: Literal["positive", "not negative"]) ->
         except ValueError as error:
             raise ValueError(f"point {i}: {error}") from None
     _increasing([time for time, _ in points], "the times")
+    if len(points) > MOST_POINTS:
+        raise ValueError(f"{len(points)} points; give {MOST_POINTS} at most")
     return tuple(points)
 
 
@@ -103,8 +113,8 @@ def _rate_table(path: Path) -> Points:
                 raise BadInput(table.message(name, row, "the cell is empty; times and rates must be complete"))
     time, rate = (table.values[name].tolist() for name in names)
     _increasing(time, f"{path}: the times")
-    if len(time) < 2:
-        raise BadInput(f"{path}: give at least two times")
+    if not 2 <= len(time) <= MOST_POINTS:
+        raise BadInput(f"{path}: holds {len(time)} times; give 2 to {MOST_POINTS}")
     return tuple(zip(time, rate, strict=True))
 
 
@@ -114,6 +124,9 @@ Generation = Annotated[Points, PlainValidator(_generation), WithJsonSchema(_CURV
 
 
 # --- sections --------------------------------------------------------------------------------------------------------
+
+
+Exponent = Annotated[Number, Field(ge=LIMITS["n"][0], le=LIMITS["n"][1])]
 
 
 class Injection(Section):
@@ -134,7 +147,9 @@ class CrystalSet(Section):
     sigma: Annotated[float, Quantity("m")] = Field(description="standard deviation of the radius, e.g. 0.1 nm")
 
     @model_validator(mode="after")
-    def _positive_radii(self) -> Self:
+    def _possible_radii(self) -> Self:
+        if self.r > 1e-7:
+            raise misplaced("r", f"{self.r * 1e9:.4g} nm is too large for this model; 100 nm at most")
         if self.sigma > self.r / 4:
             raise misplaced("sigma", "must not exceed a quarter of r: a Gaussian would reach radii below zero")
         return self
@@ -143,7 +158,19 @@ class CrystalSet(Section):
 class Scan(Section):
     """Values to simulate one after the other."""
 
-    n: tuple[Number, ...] = Field(description="growth exponents, e.g. [0, 1, 2, 3, 4]", min_length=1, max_length=100)
+    n: tuple[Exponent, ...] = Field(description="growth exponents, e.g. [0, 1, 2, 3, 4]", min_length=1, max_length=100)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if len(set(self.n)) < len(self.n):
+            raise misplaced("n", "a value is there twice; remove one")
+        return self
+
+
+def _text(section: Section, **units: str) -> str:
+    """ "time 240 s, P0 27 mol/m^3": what stands in a section."""
+    known = {key: getattr(section, key) for key in units}
+    return ", ".join(f"{key} {value:.10g} {units[key]}" for key, value in known.items() if value is not None)
 
 
 class KineticModel(Section):
@@ -167,7 +194,7 @@ class KineticModel(Section):
         "linear_free_energy k_inf exp(-alpha 2 gamma V_m/(r R T)) (S4.10)"
     )
     A: Annotated[float, Quantity("m/s")] | None = Field(None, description="k_a at r_c0, e.g. 0.045 m/s")
-    n: Annotated[Number, Field(ge=-5, le=20)] | None = Field(None, description="growth exponent, e.g. 2")
+    n: Exponent | None = Field(None, description="growth exponent, e.g. 2")
     r_c0: Annotated[float, Quantity("m")] | None = Field(
         None, description="radius at which k_a = A whatever n is, e.g. 0.8 nm"
     )
@@ -177,7 +204,9 @@ class KineticModel(Section):
     k_inf: Annotated[float, Quantity("m/s")] | None = Field(
         None, description="adsorption rate constant of a flat surface, e.g. 4e-3 m/s"
     )
-    alpha: Annotated[Number, Field(ge=0, le=1)] | None = Field(None, description="transfer coefficient, 0 to 1")
+    alpha: Annotated[Number, Field(ge=LIMITS["alpha"][0], le=LIMITS["alpha"][1])] | None = Field(
+        None, description="transfer coefficient, 0 to 1"
+    )
     desorption: bool = Field(description="whether monomers leave the crystals again (false: kappa = 0)")
     nucleation: bool = Field(description="whether crystals form")
     prefactor: Annotated[Number, Field(gt=0)] = Field(1.0, description="factor on 2D/v0^(5/3) of S6.4")
@@ -249,6 +278,10 @@ class KineticModel(Section):
                 yield "injections", f"number {i + 1} adds nothing; give its P0"
 
     def _order_in_time(self) -> Iterator[tuple[str, str]]:
+        if not 1e-3 <= self.end <= 1e8:
+            yield "end", f"{self.end:.4g} s; give 1 ms to 1e8 s"
+        if any(injection.time < 1e-3 for injection in self.injections):
+            yield "injections", "a further injection comes 1 ms after the first at the earliest"
         for key, times in (("injections", [i.time for i in self.injections]), ("snapshots", self.snapshots or ())):
             try:
                 _increasing(times, "the times")
@@ -273,8 +306,20 @@ class KineticModel(Section):
 
     @property
     def written(self) -> dict[str, str]:
-        """Every number the model depends on, by symbol, as text with its unit."""
-        return {symbol: f"{self.value(symbol):.10g} {UNITS[symbol]}".rstrip() for symbol in self.symbols}
+        """Everything the model depends on, by key, as text with units."""
+        numbers = {symbol: f"{self.value(symbol):.10g} {UNITS[symbol]}".rstrip() for symbol in self.symbols}
+        choices = {key: str(getattr(self, key)) for key in ("adsorption", "conversion", "desorption", "nucleation")}
+        tables = {"T": (self.T, "K"), "generation": (self.generation, "mol/m^3/s")}
+        curves = {
+            key: ", ".join(f"[{t:.10g} s, {value:.10g} {unit}]" for t, value in points)
+            for key, (points, unit) in tables.items()
+            if isinstance(points, tuple)
+        }
+        sets = {
+            "injections": "; ".join(_text(one, time="s", P0="mol/m^3", partner="mol/m^3") for one in self.injections),
+            "crystals": "; ".join(_text(one, c="mol/m^3", r="m", sigma="m") for one in self.crystals),
+        }
+        return numbers | choices | curves | {key: text for key, text in sets.items() if text}
 
     @property
     def end_s(self) -> float:

@@ -246,7 +246,7 @@ def test_keys_of_another_choice_are_each_refused_at_their_place(tmp_path):
 @pytest.mark.parametrize(
     ("content", "hint"),
     [
-        ("t_s,rate_mol_m3_s\n0,0.05\n", "at least two times"),
+        ("t_s,rate_mol_m3_s\n0,0.05\n", "holds 1 times"),
         ("t_s,rate_mol_m3_s\n0,0.05\n10,\n", "rates.csv:3:4: rate_mol_m3_s: the cell is empty"),
         ("t_s,rate_mol_m3_s\n0,0.05\n0,0.05\n", "increase"),
         ("t_s,rate_mol_m3_s\n0,0.05\n9,-1\n", "not negative"),

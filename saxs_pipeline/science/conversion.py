@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -162,7 +163,7 @@ class Tabulated:
     @property
     def total_mol_m3(self) -> float:
         """The integral over the table, mol/m³."""
-        return float(self._cumulative()[-1])
+        return float(self._points[2][-1])
 
     @property
     def breaks_s(self) -> tuple[float, ...]:
@@ -171,11 +172,11 @@ class Tabulated:
 
     def formed(self, time_s: Floats) -> Floats:
         """The integral of the rate from 0 to t, mol/m³, exact."""
-        times, rates = np.array(self.time_s), np.array(self.rate_mol_m3_s)
+        times, rates, formed = self._points
         inside = np.clip(np.asarray(time_s, dtype=float), times[0], times[-1])
         left = np.clip(np.searchsorted(times, inside, side="right") - 1, 0, len(times) - 2)
         mean_rate = (rates[left] + np.interp(inside, times, rates)) / 2
-        return np.asarray(self._cumulative()[left] + (inside - times[left]) * mean_rate)
+        return np.asarray(formed[left] + (inside - times[left]) * mean_rate)
 
     def rate(self, time_s: Floats) -> Floats:
         """Interpolated rate, mol/m³/s; 0 before the first point and from the last one on."""
@@ -183,9 +184,11 @@ class Tabulated:
         between = (time >= self.time_s[0]) & (time < self.time_s[-1])
         return np.where(between, np.interp(time, self.time_s, self.rate_mol_m3_s), 0.0)
 
-    def _cumulative(self) -> Floats:
+    @cached_property
+    def _points(self) -> tuple[Floats, Floats, Floats]:
+        """Times, rates, and what has formed until then."""
         times, rates = np.array(self.time_s), np.array(self.rate_mol_m3_s)
-        return np.concatenate([[0.0], np.cumsum(np.diff(times) * (rates[1:] + rates[:-1]) / 2)])
+        return times, rates, np.concatenate([[0.0], np.cumsum(np.diff(times) * (rates[1:] + rates[:-1]) / 2)])
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,10 @@ ETA = 0.025
 """Default step: h = η t. The error of σ_r is 3e-4 and falls with η²."""
 ONSET = 0.01
 """Where log-spaced steps begin, as a share of the time in which a nucleus (or a crystal) grows by its own volume."""
+MOST_DISSOLVED, MOST_BORN = 0.05, 0.01
+"""Share of the monomers in solution that counts as much, and share of the crystals that may form then."""
+LARGEST_NM = 200.0
+"""Largest radius whose size distribution is kept: the grid has a point every GRID_NM."""
 GRID_NM = 0.01
 """Step of `Development.size_grid_nm`."""
 UMOL = 1e3
@@ -94,7 +98,23 @@ def simulate(synthesis: Synthesis, end_s: float, *, eta: float = ETA, sizes: boo
     # e^{a/r} of a crystal about to vanish, whose loss is bounded by what it holds; no such bound over no time at all
     with np.errstate(over="ignore", divide="ignore"):
         rows = list(_Solver(synthesis, end_s, eta, sizes).rows())
-    return _collect(rows)
+    development = _collect(rows)
+    _require_little_dissolved(development, synthesis)
+    return development
+
+
+def _require_little_dissolved(development: Development, synthesis: Synthesis) -> None:
+    """Raise BadInput if crystals form while many monomers are dissolved: S is then not quasi-stationary."""
+    time, c = development.time_s, development.all.c_umol_L
+    born = np.maximum(np.diff(c, prepend=c[0]), 0.0)
+    there = synthesis.conversion.formed(time) + sum(set_.c_mol_m3 for set_ in synthesis.crystals)
+    dissolved = development.supersaturation * synthesis.solubility_mol_m3
+    too_early = float(born[dissolved > MOST_DISSOLVED * there].sum())
+    if too_early > MOST_BORN * born.sum():
+        raise BadInput(
+            f"kinetic model: {too_early / born.sum():.0%} of the crystals form while more than {MOST_DISSOLVED:.0%} of "
+            "the monomers are still dissolved, where a quasi-stationary supersaturation is wrong; lower M0 or gamma"
+        )
 
 
 class _Solver:
@@ -245,6 +265,10 @@ def _moments(number: Floats, radius: Floats) -> tuple[float, float, float, float
 
 def _deposited(number: Floats, radius: Floats) -> Floats:
     """Cohorts on the grid 0, GRID_NM, …: each over four points by Lagrange's weights, moments 0 to 3 exact; µmol/L."""
+    if radius.size and radius.max() > LARGEST_NM:
+        raise BadInput(
+            f"kinetic model: crystals grow to r = {radius.max():.3g} nm; sizes are kept up to {LARGEST_NM:g}"
+        )
     left = np.floor(radius / GRID_NM).astype(np.int64)
     u = radius / GRID_NM - left
     before, first, second, third = u + 1, u, u - 1, u - 2

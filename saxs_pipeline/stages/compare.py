@@ -32,6 +32,9 @@ SAME_AMOUNT = 0.01
 """Relative: P0·v0 of the model and of the run are the same up to this, even if the run file gives no errors."""
 
 _COMPANIONS = 5
+MOST_FRAMES = 1000
+"""Frames that are compared at most: their covariance takes memory with the square of their number."""
+
 _NEIGHBOURS = 10
 """Frames to either side over which the shape of σ(q) is averaged."""
 
@@ -89,7 +92,9 @@ class Complete:
 def _complete(result: RunResult) -> Complete:
     if result.fits is None or result.quantities is None or result.model is None:
         raise BadInput("compare: the run has no fits; give it a `model` section")
-    if not np.isfinite(result.quantities.c_nc_umol_L.value).any():
+    if not np.isfinite(result.fits.amplitude):
+        raise BadInput("compare: the results are of an earlier version of this program; run again")
+    if result.curves.unit != "1/mm" or result.fits.amplitude == 1:
         raise BadInput("compare: the run has no absolute concentrations; give `intensity.water` and `sample`")
     window = np.asarray(np.isfinite(result.model).any(axis=0))
     return Complete(result.curves, result.fits, result.quantities, window)
@@ -99,7 +104,7 @@ def used_frames(fits: FitTable, quantities: Quantities) -> Ints:
     """Frames that take part, in order of time: with a size and no objection in their flags, from the first of them on.
 
     The first is the one that has the next four as companions: among frames too weak to give a size only those do that
-    fluctuated up. Raises BadInput if there is none.
+    fluctuated up. Of more than MOST_FRAMES every k-th is taken. Raises BadInput if there is none.
     """
     plain = np.array([_GOOD.issuperset(flag.split("|")) for flag in quantities.flags])
     finite = np.isfinite(fits.values).all(axis=1) & np.isfinite(fits.covariance).all(axis=(1, 2))
@@ -113,7 +118,8 @@ def used_frames(fits: FitTable, quantities: Quantities) -> Ints:
             "and the background frames"
         )
     first = int(np.argmax(in_a_row))
-    return np.asarray(after[first:][good[first:]])
+    rows = after[first:][good[first:]]
+    return np.asarray(rows[:: -(-rows.size // MOST_FRAMES)])
 
 
 def _view(curves: Curves, rows: Ints, window: Bools) -> View:
@@ -182,8 +188,7 @@ def _simulated(model: KineticModel, found: KineticFit, view: View, time_s: Float
 
 def _parameters(model: KineticModel, found: KineticFit) -> tuple[KineticParameter, ...]:
     statistical = dict(zip(found.names, np.sqrt(np.diagonal(found.statistical)).tolist(), strict=True))
-    by_scale = np.sqrt(np.maximum(np.diagonal(found.covariance - found.statistical), 0.0))
-    systematic = dict(zip(found.names, by_scale.tolist(), strict=True))
+    systematic = dict(zip(found.names, np.abs(found.by_scale).tolist(), strict=True))
     return tuple(
         KineticParameter(
             symbol,

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from saxs_pipeline.kinetic_config import KineticModel
+from saxs_pipeline.kinetic_config import UNITS, KineticModel
 from saxs_pipeline.stages import degenerate
 from saxs_pipeline.stages.kinetic_problem import Measured, Problem, Residual, descend, working_point
 from saxs_pipeline.stages.kinetic_search import search
@@ -39,15 +39,16 @@ NO_CRYSTALS = "the model cannot be simulated, or has no crystals, at the times o
 
 @dataclass(frozen=True, eq=False)
 class KineticFit:
-    """Parameters by symbol (p,) in SI, their covariances (p, p): with the scale free, and at the scale's best value.
+    """Parameters by symbol (p,) in SI, their covariance (p, p) in all, and their error from that of the scale.
 
-    scale: measured c over the model's; chi2 includes its prior; message: why a fit did not converge.
+    by_scale (p,): how far each moves when all c are too large by the scale's stated uncertainty; scale: measured c over
+    the model's; chi2 includes its prior, and is NaN without crystals to compare; message: why a fit did not converge.
     """
 
     names: tuple[str, ...]
     values: Floats
     covariance: Floats
-    statistical: Floats
+    by_scale: Floats
     scale: Uncertain
     chi2: float
     degrees: int
@@ -59,6 +60,12 @@ class KineticFit:
     def changes(self) -> dict[str, float]:
         """What `KineticModel.synthesis` takes."""
         return dict(zip(self.names, self.values.tolist(), strict=True))
+
+    @property
+    def statistical(self) -> Floats:
+        """Covariance (p, p) from the noise, the shared background's included: all but the scale's part."""
+        matrix: Floats = self.covariance - np.outer(self.by_scale, self.by_scale)
+        return matrix
 
     @property
     def correlation(self) -> Floats:
@@ -100,7 +107,9 @@ def _refined(problem: Problem, start: Floats) -> KineticFit:
     message = ""
     if not fit.success or not moved < MOVED:
         message = f"the fit did not converge: {fit.message}"
-    if not np.isfinite(fine).all():
+    if limits := _at_limits(problem, fit):
+        message = f"the fit did not converge: {limits}"
+    if not np.isfinite(problem.fine(here)).all():
         message = NO_CRYSTALS
     return _result(problem, fit, here, covariance, message)
 
@@ -122,7 +131,7 @@ def _as_it_is(problem: Problem) -> KineticFit:
         names=(),
         values=np.zeros(0),
         covariance=none,
-        statistical=none,
+        by_scale=np.zeros(0),
         scale=Uncertain(1.0),
         chi2=chi2,
         degrees=fine.size,
@@ -145,24 +154,34 @@ def _covariance(problem: Problem, fit: Any) -> Floats:
 
 def _result(problem: Problem, fit: Any, here: Floats, covariance: Floats, message: str) -> KineticFit:
     p, scale = here.size, float(fit.params["scale"].value)
-    jacobian = problem.per_working(here)
+    jacobian, rel = problem.per_working(here), problem.measured.scale_rel
     in_values = covariance[:p, :p] * jacobian * jacobian[:, None]
-    given_scale = in_values
-    if covariance[p, p] > 0:
-        column = covariance[:p, p] * jacobian
-        given_scale = in_values - np.outer(column, column) / covariance[p, p]
+    # a parameter moves by cov(p, scale)/rel² with the prior's centre; c too large by rel is that centre too low by rel
+    by_scale = -covariance[:p, p] * jacobian / rel if rel > 0 else np.zeros(p)
     return KineticFit(
         names=problem.names,
         values=problem.values(here),
         covariance=in_values,
-        statistical=given_scale,
+        by_scale=by_scale,
         scale=Uncertain(scale, math.sqrt(covariance[p, p])),
-        chi2=float(fit.chisqr),
+        chi2=math.nan if message == NO_CRYSTALS else float(fit.chisqr),
         degrees=problem.measured.values.size - p,
         converged=not message,
         evaluations=problem.evaluations,
         message=message,
     )
+
+
+def _at_limits(problem: Problem, fit: Any) -> str:
+    """Which parameters ended where they may not go further, "" if none."""
+    found = []
+    for name in problem.names:
+        parameter = fit.params[name]
+        room = 1e-4 * (parameter.max - parameter.min)
+        if min(parameter.value - parameter.min, parameter.max - parameter.value) < room:
+            value = problem.changes(working_point(problem, fit.params))[name]
+            found.append(f"{name} stopped at the limit {value:.4g} {UNITS[name]}".rstrip())
+    return ", ".join(found)
 
 
 def _full(series: Measured, offset: Floats) -> Residual:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from saxs_pipeline.kinetic_config import KineticModel
+from saxs_pipeline.kinetic_config import LIMITS, KineticModel
 from saxs_pipeline.science.population import ETA, Development, at, simulate
 from saxs_pipeline.types import BadInput, Floats
 
@@ -25,7 +25,6 @@ ROUGH_ETA = 0.25
 LINEAR = frozenset({"n", "alpha", "T", "B"})
 """Symbols moved as they are; all others are positive and moved as logarithms."""
 
-BOUNDS = {"n": (-2.0, 12.0), "alpha": (0.0, 1.0), "T": (200.0, 1000.0), "B": (0.0, 5e-9)}
 REACH = math.log(30)
 """How far a logarithm may go from where it starts."""
 
@@ -146,7 +145,7 @@ def descend(problem: Problem, start: Floats, scale: float, residual: Residual, *
 
     parameters = Parameters()
     for name, value, is_log in zip(problem.names, start.tolist(), problem.is_log.tolist(), strict=True):
-        low, high = (value - REACH, value + REACH) if is_log else BOUNDS.get(name, (-math.inf, math.inf))
+        low, high = (value - REACH, value + REACH) if is_log else LIMITS.get(name, (-math.inf, math.inf))
         parameters.add(name, value=value, min=low, max=high)
     vary = problem.measured.scale_rel > 0
     parameters.add("scale", value=scale or 1.0, vary=vary)

@@ -101,11 +101,27 @@ def test_a_common_error_of_c_does_not_move_the_parameters():
     names = ("n",)
     plain, scaled = (fit_model(series(5, scale=scale), model(), names) for scale in (1.0, 1.01))
     assert scaled.scale.value / plain.scale.value == pytest.approx(1.01, rel=1e-3)
-    systematic = np.sqrt(np.diagonal(plain.covariance))
-    assert (np.abs(scaled.values - plain.values) < 0.5 * systematic).all()
-    assert (np.diagonal(plain.covariance) >= np.diagonal(plain.statistical)).all()
+    total = np.sqrt(np.diagonal(plain.covariance))
+    assert (np.abs(scaled.values - plain.values) < 0.5 * total).all()
     fixed = fit_model(series(5, scale_rel=0.0, scale=1.01), model(), names)
     assert fixed.chi2 > scaled.chi2 + 1000, "without the nuisance the same error of c contradicts the model"
+
+
+def test_the_systematic_part_is_what_an_error_of_the_scale_does():
+    """All c off by one stated uncertainty, the same noise: every parameter moves by its systematic part."""
+    names, rel = ("gamma", "k1"), 0.0005  # about as well as the data know the scale themselves
+    plain, scaled = (fit_model(series(8, scale_rel=rel, scale=s), model(), names) for s in (1.0, 1.0 + rel))
+    noise = np.sqrt(np.diagonal(plain.statistical))
+    assert (np.abs(plain.by_scale) > 0.1 * noise).all()
+    np.testing.assert_allclose((scaled.values - plain.values) / noise, plain.by_scale / noise, atol=0.03)
+
+
+def test_a_fit_that_runs_into_a_limit_has_not_converged():
+    broad = series(9)
+    broad = replace(broad, values=broad.values * [1, 1, 3000])  # broader than any n makes it
+    found = fit_model(broad, model(), ("n",))
+    assert not found.converged
+    assert "n stopped at the limit -5" in found.message
 
 
 def test_larger_errors_make_larger_uncertainties():
@@ -225,7 +241,8 @@ def test_another_amount_of_precursor_is_noted():
 
 
 def test_runs_without_concentrations_or_sizes_are_refused():
-    relative = replace(run(), quantities=quantify(run().fits, replace(run().curves, unit="a.u."), SAMPLE, 18.0))
+    curves = replace(run().curves, unit="a.u.")
+    relative = replace(run(), curves=curves, quantities=quantify(run().fits, curves, SAMPLE, 18.0))
     with pytest.raises(BadInput, match="absolute"):
         compare(relative, model())
     with pytest.raises(BadInput, match="no fits"):

@@ -28,7 +28,8 @@ REFERENCE = {
 
 @pytest.mark.parametrize(("name", "n"), REFERENCE)
 def test_model_gives_the_reference_numbers(name, n, tmp_path):
-    done = command("model", CONFIGS / f"kinetics-{name}.yaml", "--set", f"n={n}", "--out", tmp_path / "out")
+    one = ("--set", "scan=null") if n else ()  # figures of a scan take seconds
+    done = command("model", CONFIGS / f"kinetics-{name}.yaml", "--set", f"n={n}", *one, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "out/summary.json").read_text())
     t98_c, t98_y, r, sigma, skewness, c, peak = REFERENCE[name, n]
@@ -46,9 +47,11 @@ def test_model_gives_the_reference_numbers(name, n, tmp_path):
     assert list(series) == ["t_s", "r_nm", "sigma_r_nm", "c_nc_umol_L", "yield", "supersaturation", "r_critical_nm"]
     assert series["t_s"][-1] == 2275.8
     assert series["r_nm"][-1] == pytest.approx(found["r_nm"], rel=1e-8)
-    scanned = read_table(tmp_path / "out/scan.csv")
-    assert scanned["n"].tolist() == [0, 1, 2, 3, 4]
-    assert scanned["r_nm"][n] == pytest.approx(found["r_nm"], rel=1e-8)
+    assert (tmp_path / "out/scan.csv").exists() == (n == 0)
+    if n == 0:
+        scanned = read_table(tmp_path / "out/scan.csv")
+        assert scanned["n"].tolist() == [0, 1, 2, 3, 4]
+        assert scanned["r_nm"][::2] == pytest.approx([REFERENCE[name, k][2] for k in (0, 2, 4)], rel=1e-3)
 
 
 def test_model_without_out_writes_nothing(tmp_path, monkeypatch):
