@@ -6,7 +6,8 @@ joins the chunks, `conclude` says what the series tells about the reaction. Batc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,11 +17,13 @@ from saxs_pipeline.io.aliquots import read_aliquots
 from saxs_pipeline.plan import Plan
 from saxs_pipeline.reaction import Aliquots
 from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.science.population import simulate
 from saxs_pipeline.stages import degenerate, quantify, reduce
 from saxs_pipeline.stages.analyse import analyse
 from saxs_pipeline.stages.compare import compare
 from saxs_pipeline.stages.fit import POOR, fit, poor, refit_weak
-from saxs_pipeline.stages.overlay import overlay
+from saxs_pipeline.stages.kinetic_problem import ROUGH_ETA
+from saxs_pipeline.stages.overlay import outside, overlay
 from saxs_pipeline.types import BadInput, Curves, FitTable, Floats, Quantities, RunResult
 
 
@@ -70,37 +73,45 @@ def check_reaction(run: RunFile) -> Aliquots | None:
     """What can be known to be wrong with the sections `kinetics` and `aliquots` before any frame; the aliquots."""
     kinetics, table = run.config.kinetics, run.config.aliquots
     if kinetics is not None and run.kinetics is not None:
+        model = run.kinetics.config
         try:
-            degenerate.check(kinetics.fit, run.kinetics.config)
+            degenerate.check(kinetics.fit, model)
         except BadInput as error:
             raise run.error("kinetics.fit", str(error)) from None
+        try:
+            simulate(model.synthesis(), model.end_s, eta=ROUGH_ETA)
+        except BadInput as error:
+            raise run.error("kinetics.model", f"{run.kinetics.path.name}: {error}") from None
     return None if table is None else read_aliquots(table.file, table)
 
 
-def conclude(result: RunResult, run: RunFile) -> RunResult:
+def conclude(result: RunResult, run: RunFile, table: Aliquots | None) -> RunResult:
     """The result with the analysis of its series, aliquots beside it, and its comparison with the kinetic model.
 
-    Where these two fail, a warning says why: the reduced data are not lost for it.
+    table: as read by `check_reaction`. Where one of these fails, a warning says why: the reduced data are not lost.
     """
     if result.fits is None or result.quantities is None or result.model is None:
         return result
-    warnings = list(result.warnings)
-    analysis = analyse(result.curves, result.fits, result.quantities, result.model)
-    aliquots, comparison = None, None
-    table = check_reaction(run)
+    warnings, quantities = list(result.warnings), result.quantities
+    with _kept(warnings, "no analysis of the series"):
+        result = replace(result, analysis=analyse(result.curves, result.fits, quantities, result.model))
     if table is not None and run.config.aliquots is not None:
-        try:
-            aliquots = overlay(table, result.quantities, run.config.aliquots.scale)
-        except BadInput as error:
-            warnings.append(f"aliquots are not shown: {error}")
+        with _kept(warnings, "aliquots are not shown"):
+            result = replace(result, aliquots=overlay(table, quantities, run.config.aliquots.scale))
+            warnings += outside(table, quantities)
     if run.kinetics is not None and run.config.kinetics is not None:
-        try:
-            comparison = compare(result, run.kinetics.config, run.config.kinetics.fit)
-        except BadInput as error:
-            warnings.append(f"no comparison with the kinetic model: {error}")
-    return replace(
-        result, analysis=analysis, aliquots=aliquots, comparison=comparison, warnings=tuple(dict.fromkeys(warnings))
-    )
+        with _kept(warnings, "no comparison with the kinetic model"):
+            result = replace(result, comparison=compare(result, run.kinetics.config, run.config.kinetics.fit))
+    return replace(result, warnings=tuple(dict.fromkeys(warnings)))
+
+
+@contextmanager
+def _kept(warnings: list[str], lost: str) -> Iterator[None]:
+    """What fails here is a warning: the frames are processed, and their results must get to the disk."""
+    try:
+        yield
+    except (BadInput, ArithmeticError, ValueError, MemoryError) as error:  # LinAlgError is a ValueError
+        warnings.append(f"{lost}: {error}")
 
 
 def _join_fits(tables: Sequence[FitTable]) -> FitTable:

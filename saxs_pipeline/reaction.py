@@ -95,8 +95,9 @@ class Comparison:
     """Measured series against the kinetic model; rows are the frames of Quantities.
 
     model_*: (n,) of what a Gaussian-sphere fit would report of the model's crystals at the frames' times (NaN before
-    the injection); used (n,): frames that took part in the fit; correlation (k, k) of the fitted parameters in order;
-    chi2_red over the used frames with `degrees` of freedom; curve_*: the model on a fine time grid, for drawing.
+    the injection), c and yield times the scale that was fitted; used (n,): frames that took part in the fit;
+    correlation (k, k) of the fitted parameters in order; chi2_red over the used frames with `degrees` of freedom;
+    curve_*: the model on a fine time grid, for drawing.
     """
 
     title: str

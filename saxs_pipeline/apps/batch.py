@@ -30,7 +30,7 @@ def compute(run: RunFile, *, quiet: bool = False, timings: Timings | None = None
     """
     timings = {} if timings is None else timings
     with _timed(timings, "prepare"):
-        pipeline.check_reaction(run)
+        aliquots = pipeline.check_reaction(run)
         prepared = plan.prepare(run)
     with _timed(timings, "process"), frame_progress(len(prepared), quiet=quiet) as advance:
         chunks = engine.run_chunks(prepared, run.config.engine, advance)
@@ -41,7 +41,7 @@ def compute(run: RunFile, *, quiet: bool = False, timings: Timings | None = None
         key = "data.frames" if run.config.data.frames is not None else "data.curves"
         raise run.error(key, f"none of {len(problems)} frames is usable; the first: {problems[0]}")
     with _timed(timings, "conclude"):
-        return pipeline.conclude(result, run)
+        return pipeline.conclude(result, run, aliquots)
 
 
 def write(result: RunResult, run: RunFile, *, timings: Timings | None = None) -> Path:

@@ -174,10 +174,10 @@ def model(params: Path, out: Path | None, settings: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("run_nxs", type=_FILE)
 @click.option("--model", "params", type=_FILE, required=True, help="Kinetic parameter file.")
-@click.option("--fit", "names", default="", metavar="NAMES", help="Parameters to fit, e.g. A,gamma,n,k1; default none.")
+@click.option("--fit", "names", multiple=True, metavar="NAMES", help="Parameters to fit, e.g. A,gamma,n,k1.")
 @click.option("--out", type=_FILE, help="Folder for the comparison; default: `comparison` beside RUN_NXS.")
 @_SET
-def compare(run_nxs: Path, params: Path, names: str, out: Path | None, settings: tuple[str, ...]) -> None:
+def compare(run_nxs: Path, params: Path, names: tuple[str, ...], out: Path | None, settings: tuple[str, ...]) -> None:
     """Hold the results of a run, RUN_NXS (results/run.nxs), against the kinetic model, and fit it."""
     with _clear_errors():
         from saxs_pipeline import runfile
@@ -186,22 +186,25 @@ def compare(run_nxs: Path, params: Path, names: str, out: Path | None, settings:
         from saxs_pipeline.apps import reaction, terminal
 
         folder = run_nxs.parent / "comparison" if out is None else out
-        fit = tuple(name.strip() for name in names.split(",") if name.strip())
+        fit = tuple(name.strip() for name in ",".join(names).split(",") if name.strip())
         terminal.print_rows(reaction.compare(run_nxs, loaded, fit, folder))
         _say_where(folder)
 
 
 @main.command()
 @click.argument("params", type=_FILE)
-@click.option("--supersaturation", type=click.FloatRange(min=0), required=True, help="S at which crystals grow.")
+@click.option("--supersaturation", type=float, required=True, help="S at which crystals grow.")
 @click.option("--out", type=_FILE, required=True, help="Folder for growth_rate.csv and the figure.")
 @_SET
 def growth(params: Path, supersaturation: float, out: Path, settings: tuple[str, ...]) -> None:
     """Growth rate j_G(r) of the parameter file PARAMS: its diffusion and reaction limits, its local exponent."""
     with _clear_errors():
         from saxs_pipeline import runfile
+        from saxs_pipeline.types import BadInput
 
         loaded = runfile.load_model(params, settings)
+        if not 0 <= supersaturation < 1e300:
+            raise BadInput(f"--supersaturation {supersaturation:g}: give a finite number, 0 or more, e.g. 50")
         from saxs_pipeline.apps import reaction, terminal
 
         terminal.print_rows(reaction.growth(loaded, supersaturation, out))

@@ -25,7 +25,12 @@ def model(loaded: ModelFile, out: Path | None, *, quiet: bool = False) -> Rows:
         simulated = _simulated(loaded, quiet=quiet)
         if staging is not None:
             model_files.write_model(simulated, staging)
-    return model_files.summary_rows(simulated)
+    return [*_set_rows(loaded), *model_files.summary_rows(simulated)]
+
+
+def _set_rows(loaded: ModelFile) -> Rows:
+    """What --set made of the parameters, with their units."""
+    return [("set", f"{key} = {loaded.config.written.get(key, text)}") for key, text in loaded.settings.items()]
 
 
 def _simulated(loaded: ModelFile, *, quiet: bool) -> Simulated:
@@ -73,7 +78,7 @@ def compare(run_nxs: Path, loaded: ModelFile, fit: Sequence[str], folder: Path) 
         reaction_tables.write_reaction(result, staging)
         nexus.write_run(result, staging / "run.nxs")
         report.write(result, plots.write_figures(result, staging / "figures"), staging / "report.html")
-    return tables.comparison_rows(comparison)
+    return [*_set_rows(loaded), *tables.comparison_rows(comparison)]
 
 
 def growth(loaded: ModelFile, supersaturation: float, folder: Path) -> Rows:

@@ -31,6 +31,10 @@ _PER_NM3 = 1e30 / N_A
 """One crystal per nm³ in µmol/L."""
 
 
+MOST_YIELD = 2.0
+"""A larger yield is not one in error, it is one in percent."""
+
+
 @dataclass(frozen=True, eq=False)
 class TwoRadii:
     """Radii of two populations in one mixture and their standard uncertainties, nm, at times in s; each (k,)."""
@@ -64,7 +68,9 @@ def read_aliquots(path: Path, section: AliquotTable) -> Aliquots:
     _check_columns(table, section)
     _check_cells(table, ["t_s"], [name for name in _VALUES if name in table.values])
     radius = _radius(table, section)
-    concentration, yield_, correlation = _amounts(table, section, radius)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+        concentration, yield_, correlation = _amounts(table, section, radius)
+    _check_amounts(table, yield_)
     return Aliquots(
         time_s=table.values["t_s"],
         radius_nm=radius.value,
@@ -137,6 +143,20 @@ def _check_cells(table: Columns, complete: Sequence[str], pairs: Sequence[str]) 
     if mistakes:
         mistakes.sort(key=lambda mistake: mistake[0])
         raise BadInput(*(table.message(name, row, text) for row, name, text in mistakes[: columns.MOST_MISTAKES]))
+
+
+def _check_amounts(table: Columns, yield_: _Measured) -> None:
+    """Raise BadInput for yields that are no fraction, and absorbances from which nothing finite follows."""
+    if "absorbance" in table.values:
+        measured = np.isfinite(table.values["absorbance"])
+        lost = np.flatnonzero(measured & ~np.isfinite(yield_.value + yield_.error))
+        if len(lost):
+            raise BadInput(table.message("absorbance", int(lost[0]), "gives no finite amount; check it and the keys"))
+    much = np.flatnonzero(yield_.value > MOST_YIELD)
+    if len(much):
+        row, name = int(much[0]), "yield" if "yield" in table.values else "absorbance"
+        text = f"a yield of {yield_.value[row]:.3g} is no fraction (1 is complete); percent? check the units"
+        raise BadInput(table.message(name, row, text))
 
 
 # --- quantities ------------------------------------------------------------------------------------------------------

@@ -34,6 +34,14 @@ def write_drawings(draw: Iterable[Callable[[], Drawing | None]], folder: Path) -
         return [_save(drawing, folder) for one in draw if (drawing := one()) is not None]
 
 
+def write_captions(files: Iterable[FigureFiles]) -> None:
+    """What each of the figures shows, in captions.txt beside them."""
+    listed = list(files)
+    if listed:
+        text = "\n\n".join(f"{one.name}: {one.caption}" for one in listed)
+        (listed[0].png.parent / "captions.txt").write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
 def _save(drawing: Drawing, folder: Path) -> FigureFiles:
     png, svg = folder / f"{drawing.name}.png", folder / f"{drawing.name}.svg"
     FigureCanvasAgg(drawing.figure).print_figure(png, metadata={"Software": None})

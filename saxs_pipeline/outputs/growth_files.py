@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from saxs_pipeline.outputs.figure_files import write_drawings
+from saxs_pipeline.outputs.figure_files import write_captions, write_drawings
+from saxs_pipeline.outputs.model_files import write_table
 from saxs_pipeline.outputs.plot_bimodal import Radii, draw_bimodal, predictions
 from saxs_pipeline.outputs.plot_growth import critical_radius_nm, draw_growth_rate, radii_shown, regimes
 from saxs_pipeline.outputs.tables import plus_minus
 from saxs_pipeline.science.growth import ExponentFit
 from saxs_pipeline.science.kinetics import Synthesis
-from saxs_pipeline.types import Floats
 
 Rows = list[tuple[str, str]]
 
@@ -33,10 +32,11 @@ def write_growth_rate(synthesis: Synthesis, supersaturation: float, folder: Path
         word = {"full rate": "full", "surface reaction": "reaction"}.get(regime.name, regime.name)
         names += [f"rate_{word}_nm_s", f"exponent_{word}"]
         columns += [regime.rate, regime.exponent]
-    _write_table(folder / "growth_rate.csv", names, np.column_stack(columns))
-    write_drawings([partial(draw_growth_rate, synthesis, supersaturation)], folder / "figures")
+    write_table(folder / "growth_rate.csv", names, np.column_stack(columns))
+    write_captions(write_drawings([partial(draw_growth_rate, synthesis, supersaturation)], folder / "figures"))
     critical = critical_radius_nm(synthesis, supersaturation, capillary)
-    rows = [("critical radius", f"{critical:.4g} nm" if math.isfinite(critical) else "none: nothing dissolves")]
+    none = "none: crystals of all sizes dissolve" if synthesis.desorption else "none: nothing dissolves"
+    rows = [("critical radius", f"{critical:.4g} nm" if math.isfinite(critical) else none)]
     at = int(np.argmin(np.abs(radius - _REFERENCE_NM)))
     return rows + [
         (one.name, f"{one.rate[at]:.4g} nm/s, exponent n = {one.exponent[at]:.3g}, at r = {radius[at]:.3g} nm")
@@ -55,8 +55,8 @@ def write_bimodal(radii: Radii, fit: ExponentFit, folder: Path) -> Rows:
     drawn = predictions(radii, fit)
     names = ["t_s", "r1_nm", "r1_nm_err", "r2_nm", "r2_nm_err", "r1_reaction_nm", "r1_diffusion_nm", "r1_fit_nm"]
     columns = [radii.time_s, radii.r1_nm, radii.r1_error, radii.r2_nm, radii.r2_error]
-    _write_table(folder / "bimodal.csv", names, np.column_stack([*columns, *(one.fit.r1_nm for one in drawn)]))
-    write_drawings([partial(draw_bimodal, radii, fit)], folder / "figures")
+    write_table(folder / "bimodal.csv", names, np.column_stack([*columns, *(one.fit.r1_nm for one in drawn)]))
+    write_captions(write_drawings([partial(draw_bimodal, radii, fit)], folder / "figures"))
     rows = [
         ("growth exponent n", plus_minus(*fit.exponent)),
         *(
@@ -65,8 +65,3 @@ def write_bimodal(radii: Radii, fit: ExponentFit, folder: Path) -> Rows:
         ),
     ]
     return rows + [("note", note) for note in fit.notes]
-
-
-def _write_table(path: Path, names: Sequence[str], rows: Floats) -> None:
-    lines = [",".join(names), *(",".join(f"{x:.9g}" for x in row) for row in rows)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")

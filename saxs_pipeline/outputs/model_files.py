@@ -15,6 +15,9 @@ from saxs_pipeline import __version__
 from saxs_pipeline.outputs.simulated import Simulated, Summary, crystals_text, origins, summarise
 from saxs_pipeline.types import Floats
 
+STILL = 1e-3
+"""Share of the highest nucleation rate above which nucleation goes on."""
+
 COLUMNS = ("t_s", "r_nm", "sigma_r_nm", "c_nc_umol_L", "yield", "supersaturation", "r_critical_nm")
 """Columns of model.csv."""
 
@@ -32,17 +35,18 @@ def write_model(simulated: Simulated, folder: Path) -> list[str]:
     crystals = development.all
     columns = [crystals.radius_nm, crystals.sigma_nm, crystals.c_umol_L, development.yield_]
     columns += [development.supersaturation, development.critical_radius_nm]
-    _write_table(folder / "model.csv", COLUMNS, np.column_stack([development.time_s, *columns]))
+    write_table(folder / "model.csv", COLUMNS, np.column_stack([development.time_s, *columns]))
     if len(development.modes) > 1:
         _write_modes(simulated, folder / "modes.csv")
     if simulated.scan:
         rows = [[_number(run.n), *summarise(run.development)] for run in simulated.scan]
-        _write_table(folder / "scan.csv", ("n", *Summary._fields), rows)
+        write_table(folder / "scan.csv", ("n", *Summary._fields), rows)
     _write_summary(simulated, folder / "summary.json")
     return _write_figures(simulated, folder / "figures")
 
 
-def _write_table(path: Path, names: Sequence[str], rows: Floats | Iterable[Sequence[float]]) -> None:
+def write_table(path: Path, names: Sequence[str], rows: Floats | Iterable[Sequence[float]]) -> None:
+    """A CSV table with a header, nine significant digits."""
     lines = [",".join(names), *(",".join(f"{x:.9g}" for x in row) for row in rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
@@ -57,7 +61,7 @@ def _write_modes(simulated: Simulated, path: Path) -> None:
     for number, mode in enumerate(simulated.development.modes, start=1):
         names += [f"r{number}_nm", f"sigma_r{number}_nm", f"c{number}_nc_umol_L"]
         columns += [mode.radius_nm, mode.sigma_nm, mode.c_umol_L]
-    _write_table(path, names, np.column_stack(columns))
+    write_table(path, names, np.column_stack(columns))
 
 
 def _write_summary(simulated: Simulated, path: Path) -> None:
@@ -66,6 +70,7 @@ def _write_summary(simulated: Simulated, path: Path) -> None:
         "title": simulated.title,
         "end_s": simulated.end_s,
         **{name: value if math.isfinite(value) else None for name, value in numbers.items()},
+        "yield": float(simulated.development.yield_[-1]),
         "parameters": dict(simulated.parameters),
         "versions": {"saxs_pipeline": __version__, "numpy": version("numpy"), "scipy": version("scipy")},
     }
@@ -74,12 +79,14 @@ def _write_summary(simulated: Simulated, path: Path) -> None:
 
 
 def _write_figures(simulated: Simulated, folder: Path) -> list[str]:
-    from saxs_pipeline.outputs.figure_files import write_drawings
+    from saxs_pipeline.outputs.figure_files import write_captions, write_drawings
     from saxs_pipeline.outputs.plot_model import draw_development, draw_modes, draw_share
     from saxs_pipeline.outputs.plot_snapshots import draw_snapshots
 
     draw = (draw_snapshots, draw_development, draw_share, draw_modes)
-    return [files.name for files in write_drawings([partial(figure, simulated) for figure in draw], folder)]
+    files = write_drawings([partial(figure, simulated) for figure in draw], folder)
+    write_captions(files)
+    return [one.name for one in files]
 
 
 def summary_rows(simulated: Simulated) -> list[tuple[str, str]]:
@@ -100,6 +107,9 @@ def summary_rows(simulated: Simulated) -> list[tuple[str, str]]:
     modes = list(zip(origins(simulated), simulated.development.modes, strict=True))
     if sum(map(bool, origins(simulated))) > 1:
         rows += [(f"crystals {origin}", crystals_text(mode)) for origin, mode in modes if origin]
+    nucleation = simulated.development.nucleation
+    if nucleation[-1] > STILL * nucleation.max() > 0:
+        rows.append(("note", "crystals still form at the end: 98 % is of what there is by then"))
     return rows + [(f"n = {_number(run.n):g}", _scan_text(summarise(run.development))) for run in simulated.scan]
 
 

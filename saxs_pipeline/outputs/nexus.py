@@ -202,11 +202,16 @@ def read_run(path: Path) -> RunResult:
 
     Raises BadInput if the file is no such file.
     """
+    if not path.exists():
+        raise BadInput(f"{path}: not found; give the run.nxs of a results folder")
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder; give the run.nxs in it")
     try:
         with h5py.File(path, "r", locking=False) as file:
             return _read_entry(file["entry"])
     except (OSError, KeyError) as error:
-        raise BadInput(f"{path}: not a results file of this program ({error}); give a run.nxs") from error
+        what = " ".join(str(error).split())
+        raise BadInput(f"{path}: not a results file of this program ({what:.200}); give a run.nxs") from error
 
 
 def _read_entry(entry: h5py.Group) -> RunResult:

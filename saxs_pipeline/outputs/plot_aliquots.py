@@ -56,7 +56,7 @@ def draw_aliquots(ax: Axes, axis: TimeAxis, scaled: ScaledAliquots | None, name:
     error_bars(ax, seconds, value - error, value + error, BLACK)
     label = "aliquots" if name == "radius" else f"aliquots / {bracketed_scale(scaled)}"
     ax.plot(seconds, value, "D", ms=3.2, mfc="white", mec=BLACK, mew=0.7, zorder=4, label=label)
-    ax.legend(loc="lower right", handlelength=1, borderaxespad=0.6)
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), handlelength=1, borderaxespad=0.1)
     return np.concatenate([value - error, value + error])
 
 

@@ -165,7 +165,8 @@ def _caption(result: RunResult, axis: TimeAxis, unused: Bools, limits: Bools) ->
     number = int(unused.sum())
     grey = f"Grey, hollow: {number} {plural('frame', number)} not used in the fit. " if number else ""
     return (
-        f"The series against the kinetic model ({comparison.title}): r, σ_r, c_NC and yield with the model as a line. "
+        f"The series against the kinetic model ({comparison.title}): r, σ_r, c_NC and yield with the model as a line, "
+        "its c_NC and yield times the fitted scale. "
         "Bars: statistical standard uncertainty σ. Below each: Δ/σ = (measured − model)/σ, triangles beyond the strip; "
         "tinted: systematic standard uncertainty, which moves all frames together. "
         f"{grey}{count_limits(limits)}{aliquots_caption(axis, result.aliquots, ('radius', 'c', 'yield'))}"

@@ -78,7 +78,7 @@ def focusing_text(analysis: SeriesAnalysis) -> str:
         parts.append(f"falls {_span(time[falling])}, fastest at {seconds(time[steepest])} s with {rate}")
     if rising.any():
         parts.append(f"rises {_span(time[rising])}")
-    return f"σ_r {'; it '.join(parts) or 'neither falls nor rises'} (beyond three standard errors)"
+    return f"σ_r {'; it '.join(parts) or 'changes in no single interval'} (by more than three standard errors)"
 
 
 def _span(time: Floats) -> str:

@@ -156,7 +156,7 @@ def analysis_rows(analysis: SeriesAnalysis) -> list[tuple[str, str]]:
     if analysis.phases:
         rows.append(("phases", ", ".join(phase_text(phase) for phase in analysis.phases)))
     if analysis.growth_exponent is not None:
-        rows.append(("growth exponent n", plus_minus(*analysis.growth_exponent)))
+        rows.append(("apparent growth exponent", plus_minus(*analysis.growth_exponent)))
     return rows
 
 
@@ -173,7 +173,8 @@ def seconds(time: float) -> str:
 def comparison_rows(comparison: Comparison) -> list[tuple[str, str]]:
     """Quality of the comparison with the kinetic model and the fitted parameters, as (name, text) rows."""
     rows = [("kinetic model", f"{comparison.title}: {quality_text(comparison)}")]
-    return rows + [(f"fitted {p.symbol}", parameter_text(p)) for p in comparison.parameters if p.fitted]
+    rows += [(f"fitted {p.symbol}", parameter_text(p)) for p in comparison.parameters if p.fitted]
+    return rows + [("note", note) for note in comparison.notes]
 
 
 def quality_text(comparison: Comparison) -> str:
@@ -185,7 +186,7 @@ def quality_text(comparison: Comparison) -> str:
 def parameter_text(parameter: KineticParameter) -> str:
     """ "value ± statistical ± systematic unit", without uncertainties where it was not fitted."""
     errors = [parameter.statistical] if parameter.fitted else []
-    if parameter.fitted and parameter.systematic > 0:
+    if parameter.fitted and parameter.systematic > 0.005 * parameter.statistical:  # less has no digit left
         errors.append(parameter.systematic)
     return plus_minus(parameter.value, *errors, unit=unit_text(parameter.unit))
 

@@ -39,6 +39,9 @@ FEWEST = 5
 UNDETERMINED = 0.5
 """Relative error of t98 from which on a series says nothing about it."""
 
+APART = 1.5
+"""Standard errors of an interpolated t98 from which on it differs from that of a law."""
+
 C, R, S = range(3)
 
 
@@ -280,12 +283,27 @@ def _determined(law: Callable[[Points], LawFit], points: Points, what: str) -> t
     if fails(fit):
         fit, doubt = _interpolated(fit, points)
         notes.append(f"{what} does not follow the {fit.build_up.law} within its errors: {doubt}")
+    else:
+        fit, doubts = _checked(fit, points, what)
+        notes += doubts
     t98, error = fit.build_up.t98_s
     if not error < UNDETERMINED * t98:
         return None, (f"t98 of {what} is not determined: {t98:.3g} ± {error:.3g} s",)
     if t98 > points.time_s[-1]:
         notes.append(f"t98 of {what}, {t98:.4g} s, is extrapolated: the series ends at {points.time_s[-1]:.4g} s")
     return fit, tuple(notes)
+
+
+def _checked(fit: LawFit, points: Points, what: str) -> tuple[LawFit, list[str]]:
+    """The fit; where t98 by interpolation clearly differs, with that in its error: χ² overlooks slow bends."""
+    found, (t98, error) = timeseries.interpolated_t98(points), fit.build_up.t98_s
+    if found is None or abs(found[0].value - t98) < APART * found[0].error:
+        return fit, []
+    wider = Uncertain(t98, math.hypot(error, found[0].value - t98))
+    return replace(fit, build_up=replace(fit.build_up, t98_s=wider)), [
+        f"t98 of {what} is {t98:.4g} s by the {fit.build_up.law}, {found[0].value:.4g} ± {found[0].error:.2g} s by "
+        "interpolation without it; the difference is in its error"
+    ]
 
 
 def _interpolated(fit: LawFit, points: Points) -> tuple[LawFit, str]:

@@ -17,7 +17,7 @@ from saxs_pipeline.kinetic_config import UNITS, KineticModel
 from saxs_pipeline.reaction import Comparison, KineticParameter
 from saxs_pipeline.science.apparent import View, as_seen, one_step
 from saxs_pipeline.science.joint import joint_covariance, shared_response
-from saxs_pipeline.science.population import at, simulate
+from saxs_pipeline.science.population import at, simulate, t98
 from saxs_pipeline.science.quantities import mean_volume
 from saxs_pipeline.stages.degenerate import unresolved
 from saxs_pipeline.stages.fit import POOR
@@ -176,13 +176,17 @@ def _relative_scale(quantities: Quantities, rows: Ints) -> float:
 
 
 def _simulated(model: KineticModel, found: KineticFit, view: View, time_s: Floats) -> Floats:
-    """(r, σ_r, c, yield) of the model at increasing times, (k, 4), as the fits of single frames report them."""
+    """(r, σ_r, c, yield) of the model at times (k,), (k, 4), as the fits of single frames report them.
+
+    c and yield are multiplied by the scale that was found: they are on the scale of the measurement.
+    """
     order = np.argsort(time_s, kind="stable")
     development = simulate(model.synthesis(found.changes), float(time_s.max()), sizes=True)
     values = np.full((time_s.size, 4), np.nan)
     c, radius, variance = as_seen(development, view, time_s[order]).T
     sigma = np.sqrt(np.where(variance >= 0, variance, np.nan))
-    values[order] = np.stack([radius, sigma, c, at(development, time_s[order]).yield_], axis=1)
+    scale, share = found.scale.value, at(development, time_s[order]).yield_
+    values[order] = np.stack([radius, sigma, scale * c, scale * share], axis=1)
     return values
 
 
@@ -219,8 +223,18 @@ def _notes(found: KineticFit, measured: Measured, quantities: Quantities, rows: 
         )
     else:
         notes.append("the run states no uncertainty of its absolute scale: the systematic errors are missing")
-    notes.append(_amount(quantities, rows, model, found))
+    notes += [_amount(quantities, rows, model, found), _own_times(model, found)]
     return [note for note in notes if note]
+
+
+def _own_times(model: KineticModel, found: KineticFit) -> str:
+    """When the model itself reaches 98 %, which is not what the build-up laws of the series say."""
+    development = simulate(model.synthesis(found.changes), model.end_s)
+    c = t98(development.time_s, development.all.c_umol_L, final=float(development.all.c_umol_L.max()))
+    reaction = t98(development.time_s, development.yield_, final=1)
+    if not np.isfinite(c + reaction):
+        return ""
+    return f"the model reaches 98 % of c at {c:.4g} s, of the yield at {reaction:.4g} s: a share of {c / reaction:.1%}"
 
 
 def _amount(quantities: Quantities, rows: Ints, model: KineticModel, found: KineticFit) -> str:

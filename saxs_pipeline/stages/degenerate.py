@@ -43,13 +43,13 @@ def check(names: Sequence[str], model: KineticModel) -> None:
     unknown = [name for name in names if name not in model.symbols]
     if unknown:
         possible = ", ".join(model.symbols)
-        raise BadInput(f"fit: this model has no {', '.join(unknown)} to fit; its parameters are {possible}")
+        raise BadInput(f"this model has no {', '.join(unknown)} to fit; its parameters are {possible}")
     if len(set(names)) < len(names):
-        raise BadInput(f"fit: {', '.join(names)} names a parameter twice")
+        raise BadInput(f"{', '.join(names)} names a parameter twice")
     for case in KNOWN:
         if case.symbols <= set(names):
             together = ", ".join(sorted(case.symbols))
-            raise BadInput(f"fit: a series cannot give {together}: {case.reason}")
+            raise BadInput(f"a series cannot give {together}: {case.reason}")
 
 
 def unresolved(names: Sequence[str], correlation: Floats) -> str:

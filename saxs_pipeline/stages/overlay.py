@@ -42,6 +42,16 @@ def overlay(aliquots: Aliquots, quantities: Quantities, scale: float | None) -> 
     return ScaledAliquots(aliquots, fitted, fitted=True)
 
 
+def outside(aliquots: Aliquots, quantities: Quantities) -> list[str]:
+    """A note on aliquots before or after the frames that report a size, none if there are none."""
+    time = quantities.time_s[np.isfinite(quantities.radius_nm.value)]
+    beyond = int(((aliquots.time_s < time.min()) | (aliquots.time_s > time.max())).sum())
+    if not beyond:
+        return []
+    span = f"{time.min():.4g} to {time.max():.4g} s"
+    return [f"{aliquots.source}: {beyond} of {len(aliquots.time_s)} aliquots lie outside the series ({span})"]
+
+
 # --- both sides: (c, yield) and its covariance -----------------------------------------------------------------------
 
 

@@ -109,7 +109,7 @@ def test_errors_are_those_of_a_monte_carlo(tmp_path):
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(st.tuples(st.floats(-1e300, 1e300), st.floats(1e-300, 1e300)), min_size=1, max_size=8),
+    st.lists(st.tuples(st.floats(-1e300, 2), st.floats(1e-300, 1e300)), min_size=1, max_size=8),
     st.sampled_from([repr, "{:.17g}".format, "{:+.17e}".format, " {:.17G} ".format]),
 )
 def test_numbers_survive_however_they_are_written(tmp_path, pairs, write):
@@ -117,6 +117,13 @@ def test_numbers_survive_however_they_are_written(tmp_path, pairs, write):
     found = read(tmp_path, "t_s,yield,yield_err\n" + rows)
     np.testing.assert_array_equal(found.yield_, [value for value, _ in pairs])
     np.testing.assert_array_equal(found.yield_error, [error for _, error in pairs])
+
+
+def test_yields_in_percent_and_amounts_that_overflow_are_refused(tmp_path):
+    assert (
+        "table.csv:3:3: yield: a yield of 14 is no fraction"
+        in mistakes(tmp_path, "t_s,yield,yield_err\n1,0.1,0.01\n2,14,1\n")[0]
+    )
 
 
 # --- mistakes --------------------------------------------------------------------------------------------------------
