@@ -21,15 +21,18 @@ install: .venv/.installed
 demo: install
 	$(BIN)/saxs-pipeline run sample_data/run.yaml
 
+# Two processes; the tests of a file stay together and share what they set up.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: .venv/.installed-test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 bench: .venv/.installed-test
 	$(BIN)/python benchmarks/end_to_end.py

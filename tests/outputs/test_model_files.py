@@ -55,7 +55,7 @@ def test_model_csv_holds_the_development(folder):
 
 def test_summary_json_has_the_numbers_of_the_reference(folder):
     summary = strict_json(folder / "summary.json")
-    assert set(summary) == KEYS | {"title", "end_s", "parameters", "versions"}
+    assert set(summary) == KEYS | {"yield", "title", "end_s", "parameters", "versions"}
     assert summary["end_s"] == 2275.8
     assert summary["parameters"] == {"n": "2"}
     assert summary["t98_c_s"] == pytest.approx(67.01, rel=0.01)
@@ -92,7 +92,7 @@ def test_the_same_simulation_gives_the_same_bytes_in_any_thread(folder, tmp_path
     thread.start()
     thread.join()
     names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    assert len(names) == 9
+    assert len(names) == 10
     for name in names:
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
@@ -105,7 +105,7 @@ def test_a_folder_holds_one_simulation_and_the_users_files(tmp_path):
         (out / "notes.csv").touch()
     left = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     drawn = {f"figures/{name}.{kind}" for name in ("model_snapshots", "model_development") for kind in ("png", "svg")}
-    assert left == {"model.csv", "summary.json", "notes.csv"} | drawn
+    assert left == {"model.csv", "summary.json", "notes.csv", "figures/captions.txt"} | drawn
 
 
 def test_growth_alone_has_nulls_where_nothing_nucleates(tmp_path):

@@ -219,7 +219,7 @@ def test_the_summary_tells_the_reaction(reacted):
     assert rows["phases"] == (
         "induction 0 to 1.1 s, nucleation 1.1 to 58.7 s, growth 58.7 to 402 s, ripening 402 to 7900 s"
     )
-    assert rows["growth exponent n"] == "2.10 ± 0.40"
+    assert rows["apparent growth exponent"] == "2.10 ± 0.40"
     assert rows["kinetic model"] == "calibrated <model>: χ²_red 1.01 with 103 degrees of freedom"
     assert rows["fitted gamma"] == "0.1810 ± 0.0021 ± 0.0009 J/m²"
     assert rows["fitted k1"] == "(4.880 ± 0.031)·10⁻³ 1/s"
@@ -538,10 +538,11 @@ def test_a_model_that_does_not_describe_the_series_is_said_to(reacted, tmp_path)
 def test_focusing_in_words(reacted):
     analysis = reacted.analysis
     assert report_reaction.focusing_text(analysis).startswith("σ_r falls between 48.1 and 236 s, fastest at 48.1 s")
-    assert "; it rises between 2183 and 3000 s (beyond three" in report_reaction.focusing_text(analysis)
+    assert "; it rises between 2183 and 3000 s (by more than three" in report_reaction.focusing_text(analysis)
     rate = Estimate(np.array([1e-3, 2e-3]), np.ones(2), np.zeros(2))
     flat = replace(analysis, focusing_time_s=np.array([1.0, 2.0]), focusing_nm_s=rate)
-    assert report_reaction.focusing_text(flat) == "σ_r neither falls nor rises (beyond three standard errors)"
+    said = "σ_r changes in no single interval (by more than three standard errors)"
+    assert report_reaction.focusing_text(flat) == said
     rate = Estimate(np.full(2, np.nan), np.full(2, np.nan), np.zeros(2))
     assert report_reaction.focusing_text(replace(flat, focusing_nm_s=rate)) == ""
 

@@ -70,6 +70,8 @@ def test_model_without_out_writes_nothing(tmp_path, monkeypatch):
         ("gamma=2 J/m^2", "kinetics-calibrated.yaml"),  # nothing nucleates
         ("k1=null", "k1"),
         ("n", "--set n"),
+        ("M0=1e-3 mol/m^3", "still dissolved"),  # S is then not quasi-stationary
+        ("scan={n: [2, 1e300]}", "n.1"),
     ],
 )
 def test_bad_settings_get_a_line(setting, said, tmp_path):
@@ -120,6 +122,24 @@ def test_the_full_circle_gives_the_parameters_back(circle):
     assert "Kinetic model" in report
     compared = read_table(circle / "results/comparison/comparison.csv")
     assert len(compared["t_s"]) == 575
+
+
+def test_a_comparison_without_a_fit_and_one_that_does_not_describe_the_series(circle, tmp_path):
+    run, params = circle / "results/run.nxs", circle / "kinetics.yaml"
+    done = command("compare", run, "--model", params, "--out", tmp_path / "same")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "same/reaction.json").read_text())["kinetics"]
+    assert found["fitted"] == []
+    assert 0.85 < found["chi2_red"] < 1.15
+    compared = read_table(tmp_path / "same/comparison.csv")
+    used = compared["used"] == 1
+    for name in ("r_nm", "c_nc_umol_L", "yield"):  # the model stands on the scale of the measurement
+        assert abs(np.median(compared[f"{name}_residual"][used])) < 0.5, name
+    names = ("--fit", "k1", "--fit", "n")
+    done = command("compare", run, "--model", params, "--set", "desorption=true", *names, "--out", tmp_path / "other")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads((tmp_path / "other/reaction.json").read_text())["kinetics"]["fitted"]) == {"k1", "n"}
+    assert "set" in done.stdout
 
 
 def test_a_degenerate_request_is_refused_with_the_reason(circle):
@@ -216,6 +236,40 @@ def test_mistakes_in_the_reaction_sections_are_found_before_the_frames(beamtime)
         assert done.returncode == 2, new
         assert said in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_aliquots_outside_the_series_are_named(beamtime):
+    path = with_reaction(beamtime, "reaction_outside")
+    with (beamtime / "aliquots.csv").open("a", newline="") as file:
+        csv.writer(file).writerow([99999, 2.2, 0.1, 20, 1, 0.8, 0.1])
+    done = command("run", path)
+    assert done.returncode == 0, done.stderr
+    assert "1 of " in done.stderr
+    assert "lie outside the series" in done.stderr
+
+
+def test_a_table_that_is_no_file_is_refused_at_once(beamtime):
+    for name in ("/dev/zero", "/dev/null"):
+        done = command("model", CONFIGS / "kinetics-growth-only.yaml", "--set", f"generation={name}")
+        assert done.returncode == 2
+        assert "no file" in done.stderr
+
+
+@pytest.mark.parametrize("supersaturation", ["nan", "inf", "-1"])
+def test_a_supersaturation_must_be_a_number(supersaturation, tmp_path):
+    path = CONFIGS / "kinetics-linear-free-energy.yaml"
+    done = command("growth", path, f"--supersaturation={supersaturation}", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "finite number" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_below_saturation_all_crystals_dissolve(tmp_path):
+    path = CONFIGS / "kinetics-linear-free-energy.yaml"
+    done = command("growth", path, "--supersaturation", 0.5, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "dissolve" in done.stdout
+    assert "(c)" in (tmp_path / "out/figures/captions.txt").read_text(encoding="utf-8")
 
 
 def test_growth_and_bimodal(tmp_path):
