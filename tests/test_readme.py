@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel import yaml
 
+from saxs_pipeline.kinetic_config import KineticModel
 from saxs_pipeline.outputs.flags import MEANING
 from saxs_pipeline.outputs.tables import COLUMNS
+from saxs_pipeline.reaction_config import AliquotTable
 from tests.conftest import ROOT, command, variant
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -64,6 +67,15 @@ def test_the_sections_of_the_readme(beamtime):
     done = command("check", variant(beamtime, "readme_sections", ("engine:", f"{sections}\nengine:")))
     assert done.returncode == 0, done.stderr
     assert "fit of A, gamma, n, k1" in done.stdout
+
+
+def test_every_key_of_the_parameter_file_and_of_aliquots_is_explained():
+    docs = (ROOT / "docs/kinetics.md").read_text(encoding="utf-8")
+    for key in KineticModel.model_fields:
+        assert f"`{key}`" in docs, key
+    example = yaml.YAML(typ="safe").load(re.search(r"```yaml\n(aliquots:.*?)```", docs, re.DOTALL)[1])["aliquots"]
+    assert set(example) == set(AliquotTable.model_fields)
+    AliquotTable.model_validate({**example, "file": "README.md"}, context={"base": ROOT})
 
 
 def test_the_messages_of_the_readme(beamtime):
