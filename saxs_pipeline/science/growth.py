@@ -32,27 +32,20 @@ _STEP = 5e-4
 
 
 def diffusion_limited(radius_m: Floats, supersaturation: float, synthesis: Synthesis, capillary_m: float) -> Floats:
-    """j_G in m/s where diffusion limits growth, D/k_a ≪ r (S4.8): D V_m [M]₀ (S − κe^{a/r})/r (Fig. 3b)."""
+    """j_G in m/s where diffusion limits growth, D/k_a ≪ r (S4.8): D V_m [M]₀ (S − κe^{a/r})/r (Fig. 3b).
+
+    With a = 0, large crystals, j_G ∝ 1/r (eq. 2).
+    """
     instant = replace(synthesis, adsorption=Superfocusing(math.inf, exponent=0.0))
     return growth_rate(radius_m, supersaturation, instant, capillary_m)
 
 
 def reaction_limited(radius_m: Floats, supersaturation: float, synthesis: Synthesis, capillary_m: float) -> Floats:
-    """j_G in m/s where adsorption limits growth, D/k_a ≫ r (S4.8): V_m [M]₀ k_a (S − κe^{a/r}) (Fig. 3c)."""
-    return growth_rate(radius_m, supersaturation, replace(synthesis, diffusion_m2_s=math.inf), capillary_m)
+    """j_G in m/s where adsorption limits growth, D/k_a ≫ r (S4.8): V_m [M]₀ k_a (S − κe^{a/r}) (Fig. 3c).
 
-
-def diffusion_limit(radius_m: Floats, supersaturation: float, synthesis: Synthesis) -> Floats:
-    """`diffusion_limited` of large crystals, r ≫ a: e^{a/r} → 1, so that j_G ∝ 1/r; leads to eq. 2."""
-    return diffusion_limited(radius_m, supersaturation, synthesis, 0.0)
-
-
-def reaction_limit(radius_m: Floats, supersaturation: float, synthesis: Synthesis) -> Floats:
-    """`reaction_limited` of large crystals, r ≫ a: e^{a/r} → 1.
-
-    With the linear free-energy law k_a → k_a(∞), so that j_G is constant: leads to eq. 3.
+    With a = 0, large crystals, and the linear free-energy law it is constant (eq. 3).
     """
-    return reaction_limited(radius_m, supersaturation, synthesis, 0.0)
+    return growth_rate(radius_m, supersaturation, replace(synthesis, diffusion_m2_s=math.inf), capillary_m)
 
 
 def local_exponent(rate: Callable[[Floats], Floats], radius: Floats) -> Floats:

@@ -57,10 +57,10 @@ def test_large_crystals_approach_the_dashed_lines():
     ):
         np.testing.assert_allclose(limited(large, S, SYNTHESIS, CAPILLARY), limit(large, S, SYNTHESIS), rtol=3e-3)
     np.testing.assert_allclose(
-        growth.reaction_limit(RADIUS, S, SYNTHESIS), SYNTHESIS.molar_volume_m3_mol * 1e-7 * 4e-3 * 49
+        growth.reaction_limited(RADIUS, S, SYNTHESIS, 0.0), SYNTHESIS.molar_volume_m3_mol * 1e-7 * 4e-3 * 49
     )
     np.testing.assert_allclose(
-        growth.diffusion_limit(RADIUS, S, SYNTHESIS) * RADIUS, 5e-10 * SYNTHESIS.molar_volume_m3_mol * 1e-7 * 49
+        growth.diffusion_limited(RADIUS, S, SYNTHESIS, 0.0) * RADIUS, 5e-10 * SYNTHESIS.molar_volume_m3_mol * 1e-7 * 49
     )
 
 
@@ -68,8 +68,8 @@ def test_local_exponent_of_the_regimes_and_of_the_rate_constants():
     def exponent(law):
         return growth.local_exponent(law, RADIUS)
 
-    np.testing.assert_allclose(exponent(lambda r: growth.diffusion_limit(r, S, SYNTHESIS)), 1.0, rtol=1e-9)
-    np.testing.assert_allclose(exponent(lambda r: growth.reaction_limit(r, S, SYNTHESIS)), 0.0, atol=1e-9)
+    np.testing.assert_allclose(exponent(lambda r: growth.diffusion_limited(r, S, SYNTHESIS, 0.0)), 1.0, rtol=1e-9)
+    np.testing.assert_allclose(exponent(lambda r: growth.reaction_limited(r, S, SYNTHESIS, 0.0)), 0.0, atol=1e-9)
     focusing = Superfocusing(1 / 22, 4.0)
     np.testing.assert_allclose(exponent(lambda r: focusing(r, CAPILLARY)), 4 * RADIUS / (RADIUS + 0.2e-9), rtol=1e-9)
     energy = LinearFreeEnergy(4e-3, 0.5)
