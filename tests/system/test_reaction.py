@@ -288,3 +288,14 @@ def test_growth_and_bimodal(tmp_path):
     done = command("bimodal", ROOT / "sample_data/truth.csv", "--out", tmp_path / "wrong")
     assert done.returncode == 2
     assert "r1_nm" in done.stderr
+
+
+def test_a_comparison_that_fails_does_not_lose_the_run(beamtime):
+    """Nearly all frames are background: none reports a size; the results are on the disk, and say so."""
+    path = with_reaction(beamtime, "reaction_none", ('frames: "0:6"', 'frames: "0:39"'))
+    done = command("run", path)
+    assert done.returncode == 0, done.stderr
+    assert "no comparison with the kinetic model: compare: after the injection there are no 5 frames" in done.stderr
+    assert "aliquots are not shown" in done.stderr
+    assert (beamtime / "reaction_none/run.nxs").exists()
+    assert (beamtime / "reaction_none/report.html").exists()
