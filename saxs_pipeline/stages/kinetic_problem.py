@@ -16,8 +16,8 @@ from saxs_pipeline.kinetic_config import LIMITS, KineticModel
 from saxs_pipeline.science.population import ETA, Development, at, simulate
 from saxs_pipeline.types import BadInput, Floats
 
-COARSE_ETA = 0.1
-"""Step of the solver while the parameters move: σ_r is then wrong by 0.3 %, which the last rounds take out."""
+COARSE_ETA = 0.16
+"""Step of the solver for the coarse fit: σ_r is then wrong by 1 %, which the fine solver takes out."""
 
 ROUGH_ETA = 0.25
 """Step of the solver where only the best of several starts is wanted."""
@@ -32,6 +32,9 @@ STEPS = {"n": 3e-4, "alpha": 3e-4, "T": 0.01, "B": 1e-13}
 LOG_STEP = 3e-5
 """Steps of the differences that slopes are taken from: ten times larger ones bend the valley of A and gamma, along
 which χ² rises 3e-5 times as fast as across; the simulation is smooth down to steps of 1e-6."""
+
+WIDER = 10.0
+"""Steps of central differences, whose error is the square of a small number, over those to one side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +74,13 @@ class Problem:
         """Working parameters (p,) of the values in the parameter file."""
         return self.working([self.model.value(name) for name in self.names])
 
+    def limits(self) -> tuple[Floats, Floats]:
+        """Lowest and highest working parameters (p,): LIMITS, or REACH around the start."""
+        start, none = self.start(), (-math.inf, math.inf)
+        given = np.array([LIMITS.get(name, none) for name in self.names]).reshape(-1, 2).T
+        low, high = np.where(self.is_log, [start - REACH, start + REACH], given)
+        return low, high
+
     def working(self, values: Sequence[float]) -> Floats:
         """Values in SI → working parameters."""
         given = np.asarray(values, dtype=float)
@@ -102,6 +112,10 @@ class Problem:
     def keep(self, working: Floats, moments: Floats) -> None:
         """Put back what was calculated before, after the neighbours that a slope needs."""
         self._last = working.tobytes(), moments
+
+    def precise(self, working: Floats) -> Floats:
+        """Moments (k, 3) with the solver's own steps."""
+        return self._moments(self._develop(working, ETA, sizes=False))
 
     def fine(self, working: Floats) -> Floats:
         """(c, r, s) (k, 3) with the solver's own steps, as the fits of single frames see them."""
@@ -144,8 +158,7 @@ def descend(problem: Problem, start: Floats, scale: float, residual: Residual, *
     from lmfit import Minimizer, Parameters
 
     parameters = Parameters()
-    for name, value, is_log in zip(problem.names, start.tolist(), problem.is_log.tolist(), strict=True):
-        low, high = (value - REACH, value + REACH) if is_log else LIMITS.get(name, (-math.inf, math.inf))
+    for name, value, low, high in zip(problem.names, start.tolist(), *problem.limits(), strict=True):
         parameters.add(name, value=value, min=low, max=high)
     vary = problem.measured.scale_rel > 0
     parameters.add("scale", value=scale or 1.0, vary=vary)
@@ -177,4 +190,21 @@ def _jacobian(problem: Problem, working: Floats, scale: float, residual: Residua
     if with_scale:
         columns.append((residual(here, scale + LOG_STEP) - residual(here, scale)) / LOG_STEP)
     problem.keep(working, here)
+    return np.stack(columns, axis=-1)
+
+
+def precise_jacobian(problem: Problem, working: Floats, scale: float, residual: Residual) -> Floats:
+    """∂residual/∂(working parameters, scale) of the precise solver by central differences, (m, p + 1).
+
+    Without the column of the scale, (m, p), if that is fixed.
+    """
+    columns = []
+    for k, name in enumerate(problem.names):
+        step = WIDER * STEPS.get(name, LOG_STEP)
+        shift = np.where(np.arange(working.size) == k, step, 0.0)
+        up, down = (residual(problem.precise(working + side * shift), scale) for side in (1, -1))
+        columns.append((up - down) / (2 * step))
+    if problem.measured.scale_rel > 0:
+        here = problem.precise(working)
+        columns.append((residual(here, scale + LOG_STEP) - residual(here, scale)) / LOG_STEP)
     return np.stack(columns, axis=-1)
