@@ -25,7 +25,7 @@ from saxs_pipeline.types import Floats, Uncertain
 TOLERANCE = 1e-2
 """Relative change of χ² at which the coarse fit ends."""
 
-POLISH, SETTLED, LONGEST = 12, 0.03, 10.0
+POLISH, SETTLED, LONGEST = 20, 0.03, 30.0
 """Steps of the fine fit at most, and in standard errors: the step that is the last, the longest that is taken."""
 
 MOST_EVALUATIONS = (40, 100)
@@ -104,6 +104,7 @@ def _refined(problem: Problem, start: Floats) -> KineticFit:
         limits = _at_limits(problem, solution.working)
         if solution.moved < SETTLED or limits:
             break
+        here, scale = solution.working, solution.scale
     message = "" if solution.moved < SETTLED and not limits else f"the fit did not converge: {limits or fit.message}"
     if not np.isfinite(problem.fine(solution.working)).all():
         message = NO_CRYSTALS
