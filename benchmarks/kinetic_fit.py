@@ -50,7 +50,9 @@ def series(model: runfile.KineticModel, frames: int, rng: np.random.Generator) -
     clear = truth[some, 0] > 5 * np.sqrt(covariance[:, 0, 0])
     truth, covariance = truth[some][clear], covariance[clear]
     noisy = truth + np.einsum("nij,nj->ni", np.linalg.cholesky(covariance), rng.standard_normal(truth.shape))
-    noisy[:, 0] *= 1 + SCALE_REL * rng.standard_normal()
+    # an error of the absolute scale multiplies I(q) and its σ, hence c with its errors
+    scaling = np.array([1 + SCALE_REL * rng.standard_normal(), 1, 1])
+    noisy, covariance = noisy * scaling, covariance * scaling * scaling[:, None]
     joint = np.zeros((len(truth), 3, len(truth), 3))
     rows = np.arange(len(truth))
     joint[rows, :, rows, :] = covariance

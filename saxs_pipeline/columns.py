@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import math
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,11 @@ from typing import Literal
 
 import numpy as np
 
+from saxs_pipeline.text_file import TextKind, read_text
 from saxs_pipeline.types import BadInput, Floats
 
 Sign = Literal["any", "positive", "not negative"]
 _Cell = tuple[float, tuple[int, int]]
-
-LARGEST_BYTES = 10_000_000
-"""A table of hand-made measurements is far below; a larger file is another kind of file."""
 
 MOST_MISTAKES = 20
 """Mistakes reported at once; a file with more is wrong as a whole."""
@@ -67,22 +64,7 @@ def read(path: Path, known: Mapping[str, Sign], *, example: str) -> Columns:
 
 def _lines(path: Path, example: str) -> list[tuple[int, str]]:
     """(line number, text) of the header and the rows."""
-    try:
-        status = path.stat()
-        regular, size = stat.S_ISREG(status.st_mode) or path.is_dir(), status.st_size
-        text = path.read_text(encoding="utf-8-sig") if regular and size <= LARGEST_BYTES else ""
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: is not text (UTF-8); a table is CSV, for example {example}") from None
-    except IsADirectoryError:
-        raise BadInput(f"{path}: is a folder; give the CSV file in it") from None
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
-    if not regular:
-        raise BadInput(f"{path}: is no file; a table is CSV, for example {example}")
-    if size > LARGEST_BYTES:
-        raise BadInput(f"{path}: holds {size / 1e6:.0f} MB; a table is a short CSV file, for example {example}")
-    if "\0" in text:
-        raise BadInput(f"{path}: is not text (UTF-8); a table is CSV, for example {example}")
+    text = read_text(path, TextKind("table", ".csv", f"CSV, for example {example}"))
     lines = [(i, line) for i, line in enumerate(text.split("\n"), start=1) if line.strip() and line.strip()[0] != "#"]
     if len(lines) < 2:
         raise BadInput(f"{path}: a table needs a header line and at least one row, for example {example}")

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from saxs_pipeline.config import RunConfig
 from saxs_pipeline.kinetic_config import KineticModel
+from saxs_pipeline.text_file import TextKind, read_text
 from saxs_pipeline.types import BadInput
 
 Position = tuple[int, int]
@@ -60,7 +61,7 @@ def load(path: Path, *, must_exist: bool = True) -> RunFile:
     Paths in it are relative to its folder; with `must_exist=False` files that are not there yet are accepted.
     Raises BadInput with one line per mistake, `run.yaml:LINE:COL: key: what is wrong and how to mend it`.
     """
-    text = _read_text(path, _RUN)
+    text = read_text(path, _RUN.text)
     data, positions = _parse(path, text, _RUN)
     context = {"base": path.resolve().parent, "must_exist": must_exist}
     try:
@@ -83,7 +84,7 @@ def load_model(path: Path, settings: Sequence[str] = ()) -> ModelFile:
     Values of settings are YAML; a bare number takes the unit in which the file, or else the default, writes it.
     Raises BadInput with one line per mistake, `FILE:LINE:COL: key: …` or `--set name=value: …`.
     """
-    text = _read_text(path, _MODEL)
+    text = read_text(path, _MODEL.text)
     data, positions = _parse(path, text, _MODEL)
     given = _split(settings)
     changes = {name: _setting(name, setting, data) for name, setting in given.items()}
@@ -152,14 +153,19 @@ UNITS_OF_DEFAULTS = {"end": "s", "T": "K"}
 
 
 class _Kind(NamedTuple):
-    """What a file is called in messages, and what it holds."""
+    """A YAML file: as text, and what it holds."""
 
-    name: str
+    text: TextKind
     holds: str
 
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return self.text.name
 
-_RUN = _Kind("run file", "sections such as `title:` and `data:`")
-_MODEL = _Kind("parameter file", "keys such as `title:` and `gamma: 0.2 J/m^2`")
+
+_RUN = _Kind(TextKind("run file", ".yaml", "YAML"), "sections such as `title:` and `data:`")
+_MODEL = _Kind(TextKind("parameter file", ".yaml", "YAML"), "keys such as `title:` and `gamma: 0.2 J/m^2`")
 
 
 class _Places(NamedTuple):
@@ -191,19 +197,6 @@ def _model_mistakes(data: Any, path: Path) -> tuple[str, ...]:
     except BadInput as error:
         return error.messages
     return ()
-
-
-def _read_text(path: Path, kind: _Kind) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BadInput(f"{path}: {kind.name} not found; give the path of a .yaml file") from None
-    except IsADirectoryError:
-        raise BadInput(f"{path}: is a folder; give the {kind.name} in it, e.g. {path / 'run.yaml'}") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: is not text (UTF-8); a {kind.name} is YAML") from None
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _parse(path: Path, text: str, kind: _Kind) -> tuple[Any, dict[Location, Position]]:

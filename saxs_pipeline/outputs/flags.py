@@ -58,6 +58,11 @@ def sound(result: RunResult) -> Bools:
     return trusted
 
 
+def independent(result: RunResult) -> Bools:
+    """The sound frames, (n,), but those that the background was made of: their fit says nothing of the crystals."""
+    return sound(result) & ~has_word(frame_flags(result), "background")
+
+
 def count_words(flags: Sequence[str]) -> list[tuple[str, int]]:
     """(word, number of frames) for each word but "ok", most frequent first, then by name."""
     counts = Counter(word for flag in flags for word in words(flag) if word != "ok")

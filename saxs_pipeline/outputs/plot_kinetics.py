@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from saxs_pipeline.outputs.flags import has_word, sound
+from saxs_pipeline.outputs.flags import has_word, independent
 from saxs_pipeline.outputs.plot_aliquots import aliquots_caption, draw_aliquots
 from saxs_pipeline.outputs.plot_series import LABELS, count_limits, draw_points, draw_upper_limits, set_limits
 from saxs_pipeline.outputs.plot_style import (
@@ -31,7 +31,7 @@ from saxs_pipeline.outputs.plot_style import (
     time_axis,
 )
 from saxs_pipeline.outputs.reaction_tables import residuals
-from saxs_pipeline.outputs.tables import parameter_text, quality_text
+from saxs_pipeline.outputs.tables import parameter_text, percent, quality_text
 from saxs_pipeline.reaction import Comparison
 from saxs_pipeline.types import Bools, Estimate, Floats, Quantities, RunResult
 
@@ -55,7 +55,7 @@ def draw_kinetics(result: RunResult) -> Drawing | None:
     if comparison is None or quantities is None:
         return None
     axis = time_axis(result)
-    shown = sound(result) & axis.visible & ~has_word(quantities.flags, "background")
+    shown = independent(result) & axis.visible
     panels = [one for one in _panels(quantities, comparison) if (shown & np.isfinite(one.measured.value)).any()]
     if not panels or np.unique(axis.seconds[shown]).size < 2:
         return None
@@ -78,13 +78,12 @@ def draw_kinetics(result: RunResult) -> Drawing | None:
 
 
 def _panels(quantities: Quantities, comparison: Comparison) -> list[_Panel]:
-    percent = Estimate(*(100 * part for part in quantities.yield_))
     c = comparison
     return [
         _Panel("radius", quantities.radius_nm, c.model_radius_nm, c.curve_radius_nm, BLUE),
         _Panel("sigma", quantities.sigma_nm, c.model_sigma_nm, c.curve_sigma_nm, VERMILLION),
         _Panel("c", quantities.c_nc_umol_L, c.model_c_umol_L, c.curve_c_umol_L, GREEN),
-        _Panel("yield", percent, 100 * c.model_yield, 100 * c.curve_yield, ORANGE),
+        _Panel("yield", percent(quantities.yield_), 100 * c.model_yield, 100 * c.curve_yield, ORANGE),
     ]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from saxs_pipeline.outputs.flags import has_word, sound
+from saxs_pipeline.outputs.flags import has_word, independent
 from saxs_pipeline.outputs.plot_series import LABELS, draw_points, set_limits
 from saxs_pipeline.outputs.plot_style import (
     BLACK,
@@ -28,7 +28,7 @@ from saxs_pipeline.outputs.plot_style import (
     panel_letter,
     time_axis,
 )
-from saxs_pipeline.outputs.tables import analysis_rows, plus_minus
+from saxs_pipeline.outputs.tables import analysis_rows, percent, plus_minus
 from saxs_pipeline.reaction import BuildUp, Phase, SeriesAnalysis
 from saxs_pipeline.science import buildup
 from saxs_pipeline.types import Bools, Estimate, Floats, Quantities, RunResult
@@ -53,7 +53,7 @@ def draw_reaction(result: RunResult) -> Drawing | None:
     if analysis is None or quantities is None:
         return None
     axis = time_axis(result)
-    shown = sound(result) & axis.visible & ~has_word(quantities.flags, "background")
+    shown = independent(result) & axis.visible
     weak = has_word(quantities.flags, "weak")
     panels = [one for one in _panels(quantities, analysis) if (shown & np.isfinite(one.measured.value)).any()]
     if not panels or np.unique(axis.seconds[shown]).size < 2:
@@ -84,10 +84,9 @@ def draw_reaction(result: RunResult) -> Drawing | None:
 
 
 def _panels(quantities: Quantities, analysis: SeriesAnalysis) -> list[_Panel]:
-    percent = Estimate(*(100 * part for part in quantities.yield_))
     return [
         _Panel("c", quantities.c_nc_umol_L, analysis.concentration, 1.0, GREEN),
-        _Panel("yield", percent, analysis.yield_, 100.0, ORANGE),
+        _Panel("yield", percent(quantities.yield_), analysis.yield_, 100.0, ORANGE),
     ]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from saxs_pipeline.outputs.flags import count_words, frame_flags, has_word, sound
+from saxs_pipeline.outputs.flags import count_words, frame_flags, has_word, independent, sound
 from saxs_pipeline.outputs.plot_aliquots import aliquots_caption, draw_aliquots
 from saxs_pipeline.outputs.plot_style import (
     BLACK,
@@ -28,7 +28,7 @@ from saxs_pipeline.outputs.plot_style import (
     seconds_text,
     time_axis,
 )
-from saxs_pipeline.outputs.tables import last_reported, plus_minus
+from saxs_pipeline.outputs.tables import last_reported, percent, plus_minus
 from saxs_pipeline.types import FIT_COLUMNS, Bools, Estimate, Floats, Quantities, RunResult
 
 LABELS = {
@@ -141,13 +141,13 @@ def draw_concentration_yield(result: RunResult) -> Drawing | None:
     if quantities is None:
         return None
     flags = quantities.flags
-    shown = sound(result) & axis.visible & ~has_word(flags, "background")
+    shown = independent(result) & axis.visible
     if not (shown & np.isfinite(quantities.c_nc_umol_L.value)).any():
         return None
-    percent = Estimate(*(100 * part for part in quantities.yield_))
+    yield_ = percent(quantities.yield_)
     panels = [(quantities.c_nc_umol_L, "c", "µmol/L", GREEN)]
-    if (shown & np.isfinite(percent.value)).any():
-        panels.append((percent, "yield", "%", ORANGE))
+    if (shown & np.isfinite(yield_.value)).any():
+        panels.append((yield_, "yield", "%", ORANGE))
     figure = new_figure(SINGLE_COLUMN_MM, 14 + 37 * len(panels))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     weak, row = has_word(flags, "weak"), last_reported(result)

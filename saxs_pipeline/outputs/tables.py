@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saxs_pipeline.outputs.flags import count_words, frame_flags, has_word, sound
+from saxs_pipeline.outputs.flags import count_words, frame_flags, has_word, independent, sound
 from saxs_pipeline.reaction import Comparison, KineticParameter, Phase, ScaledAliquots, SeriesAnalysis
 from saxs_pipeline.types import BadInput, Curves, Estimate, Floats, Quantities, RunResult, ScaleFactor, Uncertain
 
@@ -228,16 +228,20 @@ def _quantity_rows(result: RunResult, quantities: Quantities) -> list[tuple[str,
         ("radius r", quantities.radius_nm, "nm"),
         ("spread σ_r", quantities.sigma_nm, "nm"),
         ("concentration c_NC", quantities.c_nc_umol_L, "µmol/L"),
-        ("yield", Estimate(*(100 * part for part in quantities.yield_)), "%"),
+        ("yield", percent(quantities.yield_), "%"),
     ):
         if np.isfinite(estimate.value[row]):
             rows.append((name, _estimate_text(estimate, row, unit)))
-    independent = sound(result) & ~has_word(frame_flags(result), "background")
-    chi2 = quantities.chi2_red[independent & np.isfinite(quantities.chi2_red)]
+    chi2 = quantities.chi2_red[independent(result) & np.isfinite(quantities.chi2_red)]
     if chi2.size:
         low, median, high = np.percentile(chi2, [5, 50, 95])
         rows.append(("χ² reduced", f"median {median:.3f}, 5–95 % of the frames {low:.3f} to {high:.3f}"))
     return rows
+
+
+def percent(share: Estimate) -> Estimate:
+    """A share with its uncertainties in %."""
+    return Estimate(*(100 * part for part in share))
 
 
 def last_reported(result: RunResult) -> int | None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from saxs_pipeline.science.kinetics import Synthesis, nucleation_rate
+from saxs_pipeline.science.kinetics import Nucleation, Synthesis, nucleation
 from saxs_pipeline.types import BadInput, Bools, Floats, Ints
 
 NM = 1e-9
@@ -33,6 +33,38 @@ class Nuclei(NamedTuple):
     uptake: float
 
 
+class Nucleating(NamedTuple):
+    """Nuclei against ln S at one capillary length a, Gaussian about r_c + offset; lengths in nm, monomers per nm³."""
+
+    law: Nucleation
+    capillary: float
+    offset: float
+    spread: float
+    smallest: float
+    monomers: float
+
+    def uptake(self, log_s: float) -> tuple[float, float]:
+        """Monomers taken up (mol/m³/s), and d ln(uptake)/d ln S: the barrier falls with ln²S, smaller nuclei take less.
+
+        The mean of r³ of nuclei as placed is m³ + 3m·sd² (S6.5 prints r_c³, which makes mass).
+        """
+        rate = self.law.rate(log_s)
+        if rate == 0:
+            return 0.0, 0.0
+        middle, spread2 = self.capillary / log_s + self.offset, self.spread**2
+        volume = middle * (middle**2 + 3 * spread2)
+        shrinking = 3 * (middle**2 + spread2) / volume * self.capillary / log_s**2
+        return self.monomers * rate * volume, 2 * self.law.barrier / log_s**3 - shrinking
+
+    def at(self, log_s: float) -> Nuclei:
+        """The nuclei at ln S."""
+        rate = self.law.rate(log_s)
+        if rate == 0:
+            return Nuclei(0.0, np.full(3, self.smallest**3), 0.0)
+        middle = self.capillary / log_s + self.offset
+        return Nuclei(rate, (middle + self.spread * NODES) ** 3, self.uptake(log_s)[0])
+
+
 class Balance(NamedTuple):
     """The quasi-stationary moment: S, the nuclei, dv/dt of every cohort (nm³/s), monomers into growth (mol/m³/s)."""
 
@@ -43,12 +75,12 @@ class Balance(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """Of every cohort: monomers per r³ (mol/m³/nm³), gain and loss of dv/dt = gain·S − loss (nm³/s); a (m)."""
+    """Of every cohort: monomers per r³ (mol/m³/nm³), gain and loss of dv/dt = gain·S − loss (nm³/s); of the nuclei."""
 
     weight: Floats
     gain: Floats
     loss: Floats
-    capillary_m: float
+    nuclei: Nucleating
 
 
 @dataclass(frozen=True)
@@ -110,15 +142,16 @@ def monomers(cohorts: Cohorts, synthesis: Synthesis) -> float:
 # --- the monomer balance ---------------------------------------------------------------------------------------------
 
 
-def nuclei(log_s: float, synthesis: Synthesis, capillary_m: float) -> Nuclei:
-    """Nuclei as placed, Gaussian about r_c + offset: mean of r³ = m³ + 3m·sd² (S6.5 prints r_c³, which makes mass)."""
-    rate = nucleation_rate(math.exp(log_s), synthesis, capillary_m) if log_s > 0 else 0.0
-    if rate == 0:
-        return Nuclei(0.0, np.full(3, (synthesis.smallest_m / NM) ** 3), 0.0)
-    middle = (capillary_m / log_s + synthesis.nucleus_offset_m) / NM
-    spread = synthesis.nucleus_sd_m / NM
-    mean_volume = middle**3 + 3 * middle * spread**2
-    return Nuclei(rate, (middle + spread * NODES) ** 3, monomers_per_volume(synthesis) * rate * mean_volume)
+def nucleating(synthesis: Synthesis, capillary_m: float) -> Nucleating:
+    """The nuclei that form at this capillary length."""
+    return Nucleating(
+        law=nucleation(synthesis, capillary_m),
+        capillary=capillary_m / NM,
+        offset=synthesis.nucleus_offset_m / NM,
+        spread=synthesis.nucleus_sd_m / NM,
+        smallest=synthesis.smallest_m / NM,
+        monomers=monomers_per_volume(synthesis),
+    )
 
 
 def volume_rates(volume: Floats, synthesis: Synthesis, capillary_m: float) -> tuple[Floats, Floats]:
@@ -134,20 +167,20 @@ def volume_rates(volume: Floats, synthesis: Synthesis, capillary_m: float) -> tu
 
 
 def demand(cohorts: Cohorts, synthesis: Synthesis, capillary_m: float) -> Demand:
-    """What the cohorts can take up or set free at this capillary length."""
+    """What the cohorts and nuclei can take up or set free at this capillary length."""
     gain, loss = volume_rates(cohorts.volume, synthesis, capillary_m)
-    return Demand(monomers_per_volume(synthesis) * cohorts.number, gain, loss, capillary_m)
+    return Demand(monomers_per_volume(synthesis) * cohorts.number, gain, loss, nucleating(synthesis, capillary_m))
 
 
-def balance(wanted: Demand, supply: float, floor: Floats, synthesis: Synthesis, guess: float) -> Balance:
+def balance(wanted: Demand, supply: float, floor: Floats, guess: float) -> Balance:
     """S at which nucleation and growth take up just `supply` (mol/m³/s), no dv/dt falling below `floor` (nm³/s).
 
     The quasi-stationary S6.5, dS/dt = 0. `guess` is a nearby S. Raises BadInput if no supersaturation can do it.
     """
-    weight, gain, loss, capillary_m = wanted
+    weight, gain, loss, forming = wanted
     while True:
         offered = supply + float(weight @ loss)
-        s, born = _quasi_stationary(offered, float(weight @ gain), synthesis, capillary_m, guess)
+        s, born = _quasi_stationary(offered, float(weight @ gain), forming, guess)
         growth = gain * s - loss
         too_fast = growth < floor
         if not too_fast.any():
@@ -155,62 +188,45 @@ def balance(wanted: Demand, supply: float, floor: Floats, synthesis: Synthesis, 
         gain, loss = np.where(too_fast, 0.0, gain), np.where(too_fast, -floor, loss)
 
 
-def _quasi_stationary(
-    offered: float, gain: float, synthesis: Synthesis, capillary_m: float, guess: float
-) -> tuple[float, Nuclei]:
+def _quasi_stationary(offered: float, gain: float, forming: Nucleating, guess: float) -> tuple[float, Nuclei]:
     """S and the nuclei with S·gain + uptake of the nuclei = offered, closed to round-off (all mol/m³/s)."""
     if offered <= 0:
-        return 0.0, nuclei(-math.inf, synthesis, capillary_m)
+        return 0.0, forming.at(-math.inf)
     log_limit = math.log(offered / gain) if gain > 0 else LARGEST_LOG_S
-    if gain > 0 and (log_limit <= 0 or not synthesis.nucleation):
-        return offered / gain, nuclei(-math.inf, synthesis, capillary_m)
-    if gain == 0 and nuclei(LARGEST_LOG_S, synthesis, capillary_m).uptake < offered:
+    if gain > 0 and (log_limit <= 0 or forming.law.prefactor == 0):
+        return offered / gain, forming.at(-math.inf)
+    if gain == 0 and forming.uptake(LARGEST_LOG_S)[0] < offered:
         raise BadInput(
             f"kinetic model: there are no crystals, and nucleation cannot take up {offered:.3g} mol/m^3/s of monomers "
             "at any supersaturation; lower gamma or raise the prefactor"
         )
     start = min(math.log(guess), log_limit) if guess > 1 else log_limit
-    log_s, born = _newton((offered, gain), synthesis, capillary_m, start, log_limit)
+    log_s = _newton(offered, gain, forming, start, log_limit)
+    born = forming.at(log_s)
     if born.uptake < offered / 2:
         return (offered - born.uptake) / gain, born
     share = (offered - gain * math.exp(log_s)) / born.uptake
     return math.exp(log_s), Nuclei(born.rate * share, born.volume, born.uptake * share)
 
 
-def _newton(
-    terms: tuple[float, float], synthesis: Synthesis, capillary_m: float, log_s: float, high: float
-) -> tuple[float, Nuclei]:
-    """Root in ln S of ln(taken up/offered) by Newton's method kept inside a bracket, halved where Newton does not help.
-
-    terms: offered and gain of `_quasi_stationary`.
-    """
-    (offered, gain), low, before = terms, 0.0, math.inf
+def _newton(offered: float, gain: float, forming: Nucleating, log_s: float, high: float) -> float:
+    """Root in ln S of ln(taken up/offered) by Newton's method kept inside a bracket, halved where it does not help."""
+    low, before = 0.0, math.inf
     for _ in range(200):
-        born = nuclei(log_s, synthesis, capillary_m)
         grown = gain * math.exp(log_s)
-        taken = grown + born.uptake
+        uptake, by_log_s = forming.uptake(log_s)
+        taken = grown + uptake
         residual = math.log(taken / offered) if taken > 0 else -math.inf
         low, high = (low, log_s) if residual > 0 else (log_s, high)
-        slope = grown + born.uptake * _log_slope(log_s, born, synthesis, capillary_m)
+        slope = grown + uptake * by_log_s
         step = -residual * taken / slope if slope > 0 else math.inf
         if abs(step) <= 1e-14 * max(1.0, log_s) or high - low <= 1e-15 * high:
-            return log_s, born
+            return log_s
         helps = abs(residual) < before / 2 and low < log_s + step < high
         log_s, before = log_s + step if helps else (low + high) / 2, abs(residual)
     raise BadInput(
         f"kinetic model: no supersaturation balances {offered:.3g} mol/m^3/s of monomers; check gamma, M0, D and A"
     )
-
-
-def _log_slope(log_s: float, born: Nuclei, synthesis: Synthesis, capillary_m: float) -> float:
-    """d ln(uptake of the nuclei)/d ln S: the barrier falls with ln²S, and smaller nuclei take less."""
-    if born.rate == 0:
-        return 0.0
-    barrier = math.log(nucleation_rate(math.inf, synthesis, capillary_m) / born.rate)
-    middle = capillary_m / log_s + synthesis.nucleus_offset_m
-    spread2 = synthesis.nucleus_sd_m**2
-    shrinking = 3 * (middle**2 + spread2) / (middle**3 + 3 * middle * spread2) * capillary_m / log_s**2
-    return 2 * barrier / log_s - shrinking
 
 
 # --- one step --------------------------------------------------------------------------------------------------------
@@ -239,12 +255,12 @@ def advance(cohorts: Cohorts, wanted: Demand, step: Interval, synthesis: Synthes
     `wanted` is their demand at the start. No crystal can lose more than all it has.
     """
     h, v = step.length_s, cohorts.volume
-    first = balance(wanted, step.supply[0], -v / h, synthesis, guess)
+    first = balance(wanted, step.supply[0], -v / h, guess)
     opened = Cohorts(h * first.nuclei.rate * WEIGHTS, first.nuclei.volume, np.full(3, step.origin))
     middle = Cohorts(cohorts.number, v + h * first.growth, cohorts.origin).joined(opened)
     floor = np.concatenate([-2 * v / h - first.growth, -opened.volume / h])
     predicted = demand(middle, synthesis, step.capillary_m)
-    second = balance(predicted, step.supply[1], floor, synthesis, first.supersaturation)
+    second = balance(predicted, step.supply[1], floor, first.supersaturation)
     moved = np.maximum(v + h / 2 * (first.growth + second.growth[: len(v)]), 0.0)
     old, freed = _without_vanished(Cohorts(cohorts.number, moved, cohorts.origin), v, synthesis)
     newborn, freed_at_birth = _without_vanished(_newborn(step, first, second), opened.volume, synthesis)

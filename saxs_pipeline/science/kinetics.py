@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -145,14 +145,29 @@ def growth_rate(radius_m: Floats, supersaturation: float, synthesis: Synthesis, 
     return np.asarray(synthesis.molar_volume_m3_mol * synthesis.solubility_mol_m3 * driving / resistance)
 
 
-def nucleation_rate(supersaturation: float, synthesis: Synthesis, capillary_m: float) -> float:
-    """J_N in mol of crystals per m³ and s (S6.4); 0 where S ≤ 1.
+class Nucleation(NamedTuple):
+    """J_N = prefactor · exp(−barrier/ln²S) in mol of crystals per m³ and s (S6.4), at one capillary length."""
 
-    16πγ³V_m²N_A/(3(RT)³ln²S) = (2π/3)·N_A·a³/(V_m ln²S), which is how it is computed from a.
+    prefactor: float
+    barrier: float
+
+    def rate(self, log_s: float) -> float:
+        """J_N at ln S; 0 where S ≤ 1."""
+        return self.prefactor * math.exp(-self.barrier / log_s**2) if log_s > 0 else 0.0
+
+
+def nucleation(synthesis: Synthesis, capillary_m: float) -> Nucleation:
+    """The law of S6.4; its prefactor is 0 where nuclei do not form.
+
+    16πγ³V_m²N_A/(3(RT)³) = (2π/3)·N_A·a³/V_m, which is how the barrier is computed from a.
     """
-    if not synthesis.nucleation or supersaturation <= 1:
-        return 0.0
-    area = capillary_m**3 / synthesis.molar_volume_m3_mol * N_A * (2 * math.pi / 3)
-    barrier = area / math.log(supersaturation) ** 2
+    barrier = capillary_m**3 / synthesis.molar_volume_m3_mol * N_A * (2 * math.pi / 3)
+    if not synthesis.nucleation:
+        return Nucleation(0.0, barrier)
     prefactor = 2 * synthesis.diffusion_m2_s / float(synthesis.monomer_volume_m3 ** (5 / 3)) / N_A
-    return synthesis.nucleation_factor * prefactor * math.exp(-barrier)
+    return Nucleation(synthesis.nucleation_factor * prefactor, barrier)
+
+
+def nucleation_rate(supersaturation: float, synthesis: Synthesis, capillary_m: float) -> float:
+    """J_N in mol of crystals per m³ and s (S6.4); 0 where S ≤ 1."""
+    return nucleation(synthesis, capillary_m).rate(math.log(supersaturation)) if supersaturation > 1 else 0.0

@@ -161,7 +161,7 @@ class _Solver:
     def _balance(self, generation: float) -> cohorts.Balance:
         """The moment's supersaturation and rates under the generation alone, without monomers freed."""
         floor = -self.crystals.volume / (self.eta * (self.time_s - self.clock_zero_s))
-        return cohorts.balance(self.wanted, generation, floor, self.synthesis, self.guess)
+        return cohorts.balance(self.wanted, generation, floor, self.guess)
 
     def _start_clock(self) -> _Row:
         """Begin log-spaced steps anew, from a small share of the time in which a crystal grows by its own volume."""
@@ -169,7 +169,7 @@ class _Solver:
         now = self._balance(self._rate(self.time_s))
         speeds = [10 / (self.end_s - self.time_s), *(now.growth / self.crystals.volume)]
         if now.nuclei.rate > 0:
-            gain, loss = cohorts.volume_rates(now.nuclei.volume, self.synthesis, self.wanted.capillary_m)
+            gain, loss = cohorts.volume_rates(now.nuclei.volume, self.synthesis, self.wanted.nuclei.capillary * NM)
             speeds += [*((gain * now.supersaturation - loss) / now.nuclei.volume)]
         speed = float(max(speeds))
         self.clock_zero_s = self.time_s - ONSET / speed
@@ -206,7 +206,7 @@ class _Solver:
             moments=moments if self.origins > 1 else moments * 2,
             yield_=inside / everything,
             supersaturation=now.supersaturation,
-            critical_radius_nm=self.wanted.capillary_m / NM / log_s,
+            critical_radius_nm=self.wanted.nuclei.capillary / log_s,
             generation=now.nuclei.uptake + now.uptake,
             nucleation=now.nuclei.uptake,
             growth=now.uptake,

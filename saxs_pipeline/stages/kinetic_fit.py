@@ -25,7 +25,7 @@ from saxs_pipeline.types import Floats, Uncertain
 TOLERANCE = 1e-2
 """Relative change of χ² at which the coarse fit ends."""
 
-POLISH, SETTLED, LONGEST = 20, 0.03, 30.0
+POLISH, SETTLED, LONGEST = 20, 0.03, 200.0
 """Steps of the fine fit at most, and in standard errors: the step that is the last, the longest that is taken."""
 
 MOST_EVALUATIONS = (40, 100)
@@ -105,10 +105,18 @@ def _refined(problem: Problem, start: Floats) -> KineticFit:
         if solution.moved < SETTLED or limits:
             break
         here, scale = solution.working, solution.scale
-    message = "" if solution.moved < SETTLED and not limits else f"the fit did not converge: {limits or fit.message}"
+    return _result(problem, solution, _message(problem, solution, limits))
+
+
+def _message(problem: Problem, solution: _Solution, limits: str) -> str:
+    """Why the fit did not converge, "" if it did."""
     if not np.isfinite(problem.fine(solution.working)).all():
-        message = NO_CRYSTALS
-    return _result(problem, solution, message)
+        return NO_CRYSTALS
+    if limits:
+        return f"the fit did not converge: {limits}"
+    if solution.moved < SETTLED:
+        return ""
+    return f"the fit did not converge: its last step was still {solution.moved:.2g} standard errors"
 
 
 class _Solution(NamedTuple):
@@ -129,12 +137,13 @@ def _polished(problem: Problem, solution: _Solution) -> _Solution:
     """
     here, scale = solution.working, solution.scale
     for _ in range(POLISH):
-        plain, fine = problem.precise(here), problem.fine(here)
+        plain = problem.precise(here)
+        fine = plain if problem.measured.seen is None else problem.fine(here)
         if not np.isfinite(fine).all():
             break
         residual = _full(_around(fine * [scale, 1, 1], problem.measured), fine - plain)
         at_point = residual(plain, scale)
-        slopes = precise_jacobian(problem, here, scale, residual)
+        slopes = precise_jacobian(problem, here, plain, scale, residual)
         length = np.linalg.norm(slopes, axis=0)
         covariance = np.linalg.pinv((slopes / length).T @ (slopes / length), hermitian=True) / length / length[:, None]
         step = -covariance @ (slopes.T @ at_point)

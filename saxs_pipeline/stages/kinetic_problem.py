@@ -1,12 +1,13 @@
 """The kinetic model as a function of the parameters that a fit moves, beside the series it is compared with.
 
-Positive parameters are moved as logarithms. The solver runs with coarse steps while they move.
+Positive parameters are moved as logarithms, but the surface energy as γ^(3/2). The concentration holds the speed of
+the first growth, about A·S at the burst, where γ³/ln²S is nearly constant: ln A against γ^(3/2) is a straight line.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +24,13 @@ ROUGH_ETA = 0.25
 """Step of the solver where only the best of several starts is wanted."""
 
 LINEAR = frozenset({"n", "alpha", "T", "B"})
-"""Symbols moved as they are; all others are positive and moved as logarithms."""
+"""Symbols moved as they are; all others are positive."""
 
-REACH = math.log(30)
-"""How far a logarithm may go from where it starts."""
+POWERS = {"gamma": 1.5}
+"""λ of the working parameter ((x/x₀)^λ − 1)/λ of positive symbols, x₀ in the parameter file; 0, the logarithm."""
+
+REACH = 30.0
+"""Factor by which a positive symbol may leave the value of the parameter file."""
 
 STEPS = {"n": 3e-4, "alpha": 3e-4, "T": 0.01, "B": 1e-13}
 LOG_STEP = 3e-5
@@ -66,33 +70,45 @@ class Problem:
         except np.linalg.LinAlgError:
             raise BadInput("fit: the covariance of the series is not positive definite; has it errors?") from None
         self.measured, self.model, self.names = measured, model, names
-        self.is_log = np.array([name not in LINEAR for name in names], dtype=bool)
+        self.is_linear = np.array([name in LINEAR for name in names], dtype=bool)
+        self.given = np.array([model.value(name) for name in names])
+        self.power = np.array([POWERS.get(name, 0.0) for name in names])
         self.evaluations = 0
         self._last: tuple[bytes | None, Floats] = (None, np.zeros(0))
 
     def start(self) -> Floats:
         """Working parameters (p,) of the values in the parameter file."""
-        return self.working([self.model.value(name) for name in self.names])
+        return self.working(self.given)
 
     def limits(self) -> tuple[Floats, Floats]:
         """Lowest and highest working parameters (p,): LIMITS, or REACH around the start."""
-        start, none = self.start(), (-math.inf, math.inf)
-        given = np.array([LIMITS.get(name, none) for name in self.names]).reshape(-1, 2).T
-        low, high = np.where(self.is_log, [start - REACH, start + REACH], given)
-        return low, high
+        given = np.array([LIMITS.get(name, (-math.inf, math.inf)) for name in self.names]).reshape(-1, 2).T
+        low, high = np.where(self.is_linear, given, [self.given / REACH, self.given * REACH])
+        return self.working(low), self.working(high)
 
-    def working(self, values: Sequence[float]) -> Floats:
-        """Values in SI → working parameters."""
-        given = np.asarray(values, dtype=float)
-        return np.asarray(np.where(self.is_log, np.log(np.where(self.is_log, given, 1.0)), given))
+    def working(self, values: Floats) -> Floats:
+        """Values in SI → working parameters, (p,)."""
+        logs = np.log(np.where(self.is_linear, 1.0, values) / np.where(self.is_linear, 1.0, self.given))
+        powers = np.where(self.power, self.power, 1.0)
+        return np.where(self.is_linear, values, np.where(self.power, np.expm1(powers * logs) / powers, logs))
 
     def values(self, working: Floats) -> Floats:
-        """Working parameters → values in SI."""
-        return np.where(self.is_log, np.exp(np.where(self.is_log, working, 0.0)), working)
+        """Working parameters → values in SI, (p,)."""
+        return np.where(self.is_linear, working, self.given * np.exp(self._logs(working)))
 
     def per_working(self, working: Floats) -> Floats:
         """dvalue/dworking (p,)."""
-        return np.where(self.is_log, self.values(working), 1.0)
+        return np.where(self.is_linear, 1.0, self.given * np.exp((1 - self.power) * self._logs(working)))
+
+    def _logs(self, working: Floats) -> Floats:
+        """ln(x/x₀) of the positive symbols, 0 for the others."""
+        logs = np.where(self.power, np.log1p(self.power * working) / np.where(self.power, self.power, 1.0), working)
+        return np.where(self.is_linear, 0.0, logs)
+
+    def times(self, working: Floats, name: str, factor: float) -> Floats:
+        """The working parameters (p,) with one value multiplied."""
+        place = np.arange(working.size) == self.names.index(name)
+        return self.working(self.values(working) * np.where(place, factor, 1.0))
 
     def changes(self, working: Floats) -> dict[str, float]:
         """Working parameters → what `synthesis` takes."""
@@ -170,7 +186,7 @@ def descend(problem: Problem, start: Floats, scale: float, residual: Residual, *
         return _jacobian(problem, working_point(problem, p), float(p["scale"].value), residual, with_scale=vary)
 
     fit = Minimizer(at_point, parameters, scale_covar=False, max_nfev=most)
-    return fit.leastsq(Dfun=slopes, ftol=tolerance, xtol=tolerance)
+    return fit.leastsq(Dfun=slopes, ftol=tolerance, xtol=1e-7)
 
 
 def working_point(problem: Problem, parameters: Any) -> Floats:
@@ -193,10 +209,10 @@ def _jacobian(problem: Problem, working: Floats, scale: float, residual: Residua
     return np.stack(columns, axis=-1)
 
 
-def precise_jacobian(problem: Problem, working: Floats, scale: float, residual: Residual) -> Floats:
+def precise_jacobian(problem: Problem, working: Floats, here: Floats, scale: float, residual: Residual) -> Floats:
     """∂residual/∂(working parameters, scale) of the precise solver by central differences, (m, p + 1).
 
-    Without the column of the scale, (m, p), if that is fixed.
+    here (k, 3): the moments at the working parameters. Without the column of the scale, (m, p), if that is fixed.
     """
     columns = []
     for k, name in enumerate(problem.names):
@@ -205,6 +221,5 @@ def precise_jacobian(problem: Problem, working: Floats, scale: float, residual: 
         up, down = (residual(problem.precise(working + side * shift), scale) for side in (1, -1))
         columns.append((up - down) / (2 * step))
     if problem.measured.scale_rel > 0:
-        here = problem.precise(working)
         columns.append((residual(here, scale + LOG_STEP) - residual(here, scale)) / LOG_STEP)
     return np.stack(columns, axis=-1)

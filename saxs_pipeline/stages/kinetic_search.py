@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from saxs_pipeline.science.quantities import mean_volume
-from saxs_pipeline.stages.kinetic_problem import Problem, Residual, descend, working_point
+from saxs_pipeline.stages.kinetic_problem import REACH, Problem, Residual, descend, working_point
 from saxs_pipeline.types import Floats
 
 LADDERS = {"gamma": (0.33, 0.4, 0.5, 0.62, 0.75, 0.88, 1.0, 1.15, 1.35, 1.65, 2.0, 2.5, 3.0), "A": (0.33, 1.0, 3.0)}
@@ -70,21 +70,20 @@ def _ladder(problem: Problem, start: Floats, name: str) -> list[Floats]:
     """The start with one parameter times the factors of LADDERS; the start alone where that is not fitted."""
     if name not in problem.names:
         return [start]
-    place = np.arange(start.size) == problem.names.index(name)
-    return [start + math.log(factor) * place for factor in LADDERS[name]]
+    return [problem.times(start, name, factor) for factor in LADDERS[name]]
 
 
 def _generation(problem: Problem, start: Floats) -> Floats:
     """The start with the rate constant of the conversion that best explains the monomers found in crystals."""
-    rates = [k for k, name in enumerate(problem.names) if name in ("k1", "k2")]
+    rates = [name for name in problem.names if name in ("k1", "k2")]
     if not rates:
         return start
-    measured, place = problem.measured, np.arange(start.size) == rates[0]
+    measured = problem.measured
     c, radius, variance = measured.values.T
     volume = problem.model.synthesis({}).monomer_volume_m3
     found = 1e-30 * c * mean_volume(radius, variance) / volume
     rel = max(measured.scale_rel, 1e-3)
-    trials: list[Floats] = [start + shift * place for shift in np.linspace(-math.log(30), math.log(30), 171)]
+    trials = [problem.times(start, rates[0], factor) for factor in np.geomspace(1 / REACH, REACH, 171)]
     costs: list[float] = []
     for trial in trials:
         formed = problem.model.synthesis(problem.changes(trial)).conversion.formed(measured.time_s)

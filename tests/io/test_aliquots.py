@@ -194,7 +194,7 @@ def test_files_that_cannot_be_a_table(tmp_path):
     huge = tmp_path / "huge.csv"
     with huge.open("wb") as file:
         file.truncate(1_000_000_000)
-    for path, hint in ((huge, "1000 MB"), (tmp_path, "is a folder"), (tmp_path / "none.csv", "cannot be read")):
+    for path, hint in ((huge, "1000 MB"), (tmp_path, "is a folder"), (tmp_path / "none.csv", "table not found; give")):
         with pytest.raises(BadInput, match=hint) as caught:
             read_aliquots(path, section(tmp_path))
         assert len(caught.value.messages) == 1

@@ -14,6 +14,7 @@ from saxs_pipeline.config import Model, Sample
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor, sphere
 from saxs_pipeline.science.population import at, simulate
 from saxs_pipeline.stages import fit as fit_stage
+from saxs_pipeline.stages import kinetic_fit
 from saxs_pipeline.stages.compare import compare
 from saxs_pipeline.stages.degenerate import unresolved
 from saxs_pipeline.stages.kinetic_fit import fit_model
@@ -89,6 +90,31 @@ def test_truth_comes_back_from_starts_off_by_three(seed, start):
     assert np.abs(pulls(fit)).max() < 3.5
     assert fit.chi2 / fit.degrees == pytest.approx(1, abs=4 * np.sqrt(2 / fit.degrees))
     assert fit.degrees == 180 - 4
+    np.testing.assert_allclose(pulls(fit), expected_pulls(series(seed)), atol=0.2)
+
+
+def expected_pulls(measured):
+    """What this noise does to A, gamma, n, k1 in the linear theory about the truth, the scale free, in standard errors.
+
+    The fit is at the floor of a valley 200 times as long as wide only if it agrees.
+    """
+    weights = np.linalg.inv(np.linalg.cholesky(measured.covariance))
+
+    def white(**changes):
+        crystals = at(simulate(model().synthesis(changes), 2275.8), measured.time_s).all
+        values = np.stack([crystals.c_umol_L, crystals.radius_nm, crystals.sigma_nm**2], axis=1)
+        return weights @ values.ravel(), weights @ (values * [1, 0, 0]).ravel()
+
+    columns = []
+    for name in NAMES:
+        step = 3e-4 * model().value(name)
+        up, down = (white(**{name: model().value(name) + side * step})[0] for side in (1, -1))
+        columns.append(np.append((up - down) / 6e-4, 0.0))  # per relative change
+    there, by_scale = white()
+    slopes = np.stack([*columns, np.append(by_scale, 1 / measured.scale_rel)], axis=1)
+    noise = np.append(weights @ measured.values.ravel() - there, 0.0)
+    covariance = np.linalg.inv(slopes.T @ slopes)
+    return (covariance @ slopes.T @ noise / np.sqrt(np.diagonal(covariance)))[:4]
 
 
 def test_two_parameters_scatter_as_their_errors_say():
@@ -120,6 +146,14 @@ def test_a_fit_that_runs_into_a_limit_has_not_converged():
     found = fit_model(series(9), off(1, 1, 1, n=20), ("B",))  # with n = 20 it takes B = 12 nm to look like n = 2
     assert not found.converged
     assert "B stopped at the limit 5e-09 m" in found.message
+
+
+def test_a_fit_that_has_not_settled_says_how_far_it_still_moves(monkeypatch):
+    monkeypatch.setattr(kinetic_fit, "POLISH", 1)
+    monkeypatch.setattr(kinetic_fit, "MOST_EVALUATIONS", (1,))
+    found = fit_model(series(1), model(), ("n", "k1"))
+    assert not found.converged
+    assert "standard errors" in found.message
 
 
 def test_larger_errors_make_larger_uncertainties():
