@@ -21,6 +21,12 @@ NODES = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0])
 WEIGHTS = np.array([1.0, 4.0, 1.0]) / 6
 LARGEST_LOG_S = 600.0
 """Bound of ln S: no supersaturation beyond it can be meant."""
+FINE = 2000
+"""Cohorts of equal number into which crystals are split before they dissolve: one that vanishes takes all it has."""
+SHRINKING = 1e-4
+"""Share of all crystals that shrinks from which on cohorts are split."""
+EVEN, LEAST_ROOM, MOST_ROOM = 321, 3.0, 8.0
+"""Number of starting cohorts that may dissolve, and how far they reach at least and at most in standard deviations."""
 NEGLIGIBLE = 1e-9
 """Births of a step below this share of all crystals join the youngest cohort: none is lost, no cohort is spent."""
 
@@ -110,23 +116,37 @@ def no_cohorts() -> Cohorts:
 
 
 def existing(synthesis: Synthesis) -> Cohorts:
-    """The crystals present at t = 0: each Gaussian as Gauss-Hermite cohorts, its moments exact. Raises BadInput."""
+    """The crystals present at t = 0, each Gaussian as cohorts with its moments. Raises BadInput."""
     cohorts = no_cohorts()
     for crystals in synthesis.crystals:
         centre, spread = crystals.radius_m / NM, crystals.sigma_m / NM
-        for nodes in range(16, 3, -1):
-            places, weights = np.polynomial.hermite_e.hermegauss(nodes)
-            radius = centre + spread * places
-            if radius[0] > synthesis.smallest_m / NM:
-                break
-        else:
+        places, weights = _gaussian((centre - synthesis.smallest_m / NM) / spread if spread else math.inf, synthesis)
+        if not len(places):
             raise BadInput(
                 f"kinetic model: crystals of {centre:g} ± {spread:g} nm: so broad a distribution reaches below "
                 f"{synthesis.smallest_m / NM:g} nm, where crystals dissolve; give a smaller sigma"
             )
         number = crystals.c_mol_m3 * weights / weights.sum()
-        cohorts = cohorts.joined(Cohorts(number, radius**3, np.zeros(nodes, dtype=np.int64)))
+        new = Cohorts(number, (centre + spread * places) ** 3, np.zeros(len(places), dtype=np.int64))
+        cohorts = cohorts.joined(new)
     return cohorts
+
+
+def _gaussian(room: float, synthesis: Synthesis) -> tuple[Floats, Floats]:
+    """(places, weights) of a standard Gaussian, all above −room; none if that is too little room.
+
+    Many evenly spaced ones where crystals may dissolve, which they do one after the other; the mean and the variance
+    are exact. Gauss-Hermite otherwise, and where the Gaussian would be cut.
+    """
+    if synthesis.desorption and room > LEAST_ROOM:
+        places = np.linspace(-1, 1, EVEN) * min(MOST_ROOM, 0.99 * room)
+        weights = np.exp(-places * places / 2)
+        return places / math.sqrt(weights @ places**2 / weights.sum()), weights
+    for nodes in range(16, 3, -1):
+        places, weights = np.polynomial.hermite_e.hermegauss(nodes)
+        if places[0] > -room:
+            return places, weights
+    return np.zeros(0), np.zeros(0)
 
 
 def monomers_per_volume(synthesis: Synthesis) -> float:
@@ -263,6 +283,8 @@ def advance(cohorts: Cohorts, wanted: Demand, step: Interval, synthesis: Synthes
     second = balance(predicted, step.supply[1], floor, first.supersaturation)
     moved = np.maximum(v + h / 2 * (first.growth + second.growth[: len(v)]), 0.0)
     old, freed = _without_vanished(Cohorts(cohorts.number, moved, cohorts.origin), v, synthesis)
+    if synthesis.desorption and cohorts.number[moved < v].sum() > SHRINKING * cohorts.number.sum():
+        old = split(old)
     newborn, freed_at_birth = _without_vanished(_newborn(step, first, second), opened.volume, synthesis)
     return Advanced(_with_births(old, newborn), freed + freed_at_birth, second.supersaturation)
 
@@ -284,6 +306,55 @@ def _without_vanished(cohorts: Cohorts, before: Floats, synthesis: Synthesis) ->
         return cohorts, 0.0
     gone = (cohorts.volume < (synthesis.smallest_m / NM) ** 3) & (cohorts.volume < before)
     return (cohorts.where(~gone), monomers(cohorts.where(gone), synthesis)) if gone.any() else (cohorts, 0.0)
+
+
+def split(cohorts: Cohorts) -> Cohorts:
+    """No cohort with more than 2/FINE of all crystals: those are spread over the r³ nearest to them.
+
+    Number and mass stay. Cohorts stand for a continuous distribution; r³ gains the variance of the cells, (Δr³)²/12.
+    """
+    share = cohorts.number / cohorts.number.sum()
+    if not share.max() > 2 / FINE:
+        return cohorts
+    order = np.lexsort((-cohorts.volume, cohorts.origin))
+    number, volume, origin = cohorts.number[order], cohorts.volume[order], cohorts.origin[order]
+    pieces = np.ceil(FINE * share[order]).astype(np.int64)
+    parent = np.repeat(np.arange(len(number)), pieces)
+    place = np.arange(len(parent)) - (np.cumsum(pieces) - pieces)[parent]
+    spread = (place + 0.5) / pieces[parent] - 0.5
+    volume = volume[parent] - _cells(volume, origin)[parent] * spread
+    return Cohorts((number / pieces)[parent], volume, origin[parent])
+
+
+def _cells(volume: Floats, origin: Ints) -> Floats:
+    """Width in r³ (m,) that each cohort stands for, half the way to its neighbours; volume falls within each origin."""
+    cells = np.zeros_like(volume)
+    for first in np.unique(origin):
+        own = origin == first
+        if own.sum() > 1:
+            cells[own] = np.minimum(-np.gradient(volume[own]), volume[own])
+    return cells
+
+
+def counted(cohorts: Cohorts, growth: Floats, synthesis: Synthesis) -> Floats:
+    """Number (m,) of each cohort that is still there, with its dv/dt: what is about to vanish counts in part.
+
+    It fades over the last stretch before the smallest radius, as long as the gap to the next larger cohort, so that the
+    moments change smoothly with time and parameters.
+    """
+    smallest = (synthesis.smallest_m / NM) ** 3
+    fading = growth < 0
+    if not fading.any():
+        return cohorts.number
+    number = cohorts.number.copy()
+    for origin in np.unique(cohorts.origin[fading]):
+        own = np.flatnonzero(cohorts.origin == origin)
+        own = own[np.argsort(cohorts.volume[own], kind="stable")]
+        volume = cohorts.volume[own]
+        gap = np.diff(volume, append=volume[-1])
+        part = np.clip((volume - smallest) / np.where(gap > 0, gap, smallest), 0.0, 1.0)
+        number[own] *= np.where(fading[own] & (gap > 0), part, 1.0)
+    return number
 
 
 def _with_births(cohorts: Cohorts, newborn: Cohorts) -> Cohorts:

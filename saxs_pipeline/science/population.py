@@ -17,9 +17,11 @@ from saxs_pipeline.science.kinetics import Synthesis
 from saxs_pipeline.types import BadInput, Floats
 
 ETA = 0.025
-"""Default step: h = η t. The error of σ_r is 3e-4 and falls with η²."""
+"""Default step: h = η t. The error of σ_r is 3e-4 and falls with η²; where crystals dissolve it is a few percent."""
+BEND = 3.0
+"""Steps are as short as if the generation had begun so long ago as it takes to change by this share of itself."""
 ONSET = 0.01
-"""Where log-spaced steps begin, as a share of the time in which a nucleus (or a crystal) grows by its own volume."""
+"""Where log-spaced steps begin, as a share of the shortest time, such as that of a crystal to grow by its volume."""
 MOST_DISSOLVED, MOST_BORN = 0.05, 0.01
 """Share of the monomers in solution that counts as much, and share of the crystals that may form then."""
 LARGEST_NM = 200.0
@@ -138,9 +140,10 @@ class _Solver:
             jump = self.time_s == 0 or self._jump(self.time_s) != 0
             if jump or not len(self.crystals.number):
                 self.origin += self.time_s in self.births_s
-                row = self._start_clock()
+                row = self._start_clock(stop)
                 if jump:
                     yield row
+            self._keep_up(stop)
             while self.time_s < stop:
                 self._step(stop)
                 before = math.nextafter(self.time_s, 0)
@@ -163,11 +166,23 @@ class _Solver:
         floor = -self.crystals.volume / (self.eta * (self.time_s - self.clock_zero_s))
         return cohorts.balance(self.wanted, generation, floor, self.guess)
 
-    def _start_clock(self) -> _Row:
-        """Begin log-spaced steps anew, from a small share of the time in which a crystal grows by its own volume."""
+    def _keep_up(self, stop: float) -> None:
+        """Shorten the steps where the generation bends, so that it changes by η of itself in one."""
+        now, then = self._rate(self.time_s), self._rate(math.nextafter(stop, 0))
+        if now != then:
+            scale_s = BEND * max(now, ONSET * then) / abs(then - now) * (stop - self.time_s)
+            self.clock_zero_s = max(self.clock_zero_s, self.time_s - scale_s)
+
+    def _start_clock(self, stop: float) -> _Row:
+        """Begin log-spaced steps anew, from a small share of the shortest time.
+
+        That in which a crystal grows by its own volume, or in which all that forms until the stop would form now.
+        """
         self.clock_zero_s = self.time_s
-        now = self._balance(self._rate(self.time_s))
-        speeds = [10 / (self.end_s - self.time_s), *(now.growth / self.crystals.volume)]
+        rate, forming = self._rate(self.time_s), float(self.synthesis.conversion.formed(np.asarray(stop))) - self.formed
+        now = self._balance(rate)
+        speeds = [10 / (stop - self.time_s), *(now.growth / self.crystals.volume)]
+        speeds += [rate / forming] if forming > 0 else []
         if now.nuclei.rate > 0:
             gain, loss = cohorts.volume_rates(now.nuclei.volume, self.synthesis, self.wanted.nuclei.capillary * NM)
             speeds += [*((gain * now.supersaturation - loss) / now.nuclei.volume)]
@@ -194,7 +209,7 @@ class _Solver:
         return ends[0] * scale + self.freed / h, ends[1] * scale + self.freed / h
 
     def _row(self, time: float, now: cohorts.Balance) -> _Row:
-        radius, number = np.cbrt(self.crystals.volume), self.crystals.number
+        radius, number = np.cbrt(self.crystals.volume), cohorts.counted(self.crystals, now.growth, self.synthesis)
         sets = [slice(None), *(self.crystals.origin == k for k in range(self.origins))] if self.origins > 1 else [...]
         moments = tuple(_moments(number[chosen], radius[chosen]) for chosen in sets)
         inside = cohorts.monomers(self.crystals, self.synthesis)

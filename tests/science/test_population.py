@@ -261,6 +261,49 @@ def test_ripening_loses_crystals_but_no_mass() -> None:
     assert found.mass_drift < 1e-12
 
 
+@pytest.mark.parametrize("spread", [0.1, 0.2])
+def test_ripening_approaches_the_law_of_lifshitz_slyozov_and_wagner(spread: float) -> None:
+    """Limited by diffusion, a/r small: σ_r/r → 0.215, skewness → −0.92, d⟨r⟩³/dt → 4/9 a D V_m [M]₀.
+
+    A Gaussian comes near slowly (as 1/ln²t), the rate and σ_r/r from above.
+    """
+    s = synthesis(
+        surface_energy_J_m2=0.004,
+        nucleation=False,
+        diffusion_m2_s=5e-10,
+        adsorption=Superfocusing(1e6, 0.0),
+        conversion=FirstOrder(1.0, ((0.0, 0.0),)),
+        crystals=(Crystals(1e-3, 10e-9, spread * 10e-9),),
+        desorption=True,
+    )
+    rate = 4 / 9 * s.capillary_m(0) * 5e-10 * s.molar_volume_m3_mol * s.solubility_mol_m3 * 1e27  # nm³/s
+    end = 300 * 10**3 / rate
+    found = simulate(s, end)
+    times = np.geomspace(0.03, 1, 7) * end
+    there = at(found, times).all
+    rates = np.diff(there.radius_nm**3) / (np.diff(times) * rate)
+    assert (rates > 1).all()
+    assert (rates[1:] < rates[:-1] + 0.01).all()
+    assert rates[-1] < 1.1
+    assert there.sigma_nm[-1] / there.radius_nm[-1] == pytest.approx(0.215, rel=0.06)
+    assert there.skewness[-1] == pytest.approx(-0.92, abs=0.15)
+    assert there.c_umol_L[-1] < 0.005
+    late = (found.time_s > 3e-3 * end) & (found.time_s < 0.3 * end)
+    assert np.abs(np.diff(np.log(found.all.sigma_nm[late]))).max() < 0.02, (
+        "no sawtooth as one cohort after another goes"
+    )
+    assert found.mass_drift < 1e-12
+
+
+def test_crystals_near_the_smallest_size_start_with_their_moments() -> None:
+    for sigma, exact in ((0.1e-9, 1e-12), (0.2e-9, 1e-12), (0.3e-9, 1e-9)):
+        s = synthesis(desorption=True, nucleation=False, crystals=(Crystals(5e-3, 1.5e-9, sigma),))
+        start = at(simulate(s, 1.0), np.array([0.0])).all
+        assert (start.c_umol_L[0], start.radius_nm[0], start.sigma_nm[0]) == pytest.approx(
+            (5, 1.5, sigma * 1e9), rel=exact
+        )
+
+
 def test_without_desorption_nothing_ripens_once_the_precursor_is_spent() -> None:
     found = simulate(synthesis(0), 1e5, eta=0.05)
     there = at(found, np.array([5e3, 1e5]))
@@ -287,6 +330,25 @@ def test_two_injections_are_two_modes_that_sum_to_all() -> None:
     assert second.c_umol_L[-1] > 1
     assert first.radius_nm[-1] > second.radius_nm[-1]
     assert found.mass_drift < 1e-12
+
+
+def test_a_sudden_generation_after_a_slow_one_is_resolved() -> None:
+    """However late and steep; also the first crystals, if a table starts from nothing and the simulation ends late."""
+    late = Tabulated((0.0, 5000.0, 5010.0, 5030.0, 5200.0), (0.002, 0.002, 2.0, 2.0, 0.0))
+    usual, fine = (last(simulate(synthesis(2, conversion=late), 6000.0, eta=eta)) for eta in (0.025, 0.004))
+    np.testing.assert_allclose(usual, fine, rtol=3e-4)
+    first = Tabulated((0.0, 1.0, 100.0), (0.0, 2.0, 0.0))
+    short, long = (at(simulate(synthesis(2, conversion=first), end), np.array([149.0])) for end in (150.0, 1e7))
+    np.testing.assert_allclose(short.all.c_umol_L, long.all.c_umol_L, rtol=1e-6)
+
+
+@pytest.mark.parametrize("k1", [5e-5, 4.9e-3, 10.0, 1e3])
+def test_the_98_percent_time_of_a_first_order_conversion(k1: float) -> None:
+    s = synthesis(nucleation=False, k1=k1, crystals=(Crystals(25e-3, 1.2e-9, 0.1e-9),))
+    found = simulate(s, 2e5)
+    content = 4 * math.pi / 3 / 5.59e-2 * 25e-3 * (1.2**3 + 3 * 1.2 * 0.1**2)
+    formed = (found.yield_ * (27 + content) - content) / 27
+    assert t98(found.time_s, formed, final=1.0) == pytest.approx(math.log(50) / k1, rel=1e-3)
 
 
 def test_supersaturation_jumps_at_an_injection_and_is_not_interpolated_across() -> None:
