@@ -97,7 +97,7 @@ def conclude(result: RunResult, run: RunFile, table: Aliquots | None) -> RunResu
         result = replace(result, analysis=analyse(result.curves, result.fits, quantities, result.model))
     if table is not None and run.config.aliquots is not None:
         with _kept(warnings, "aliquots are not shown"):
-            result = replace(result, aliquots=overlay(table, quantities, run.config.aliquots.scale))
+            result = replace(result, aliquots=overlay(table, result, run.config.aliquots.scale))
             warnings += outside(table, quantities)
     if run.kinetics is not None and run.config.kinetics is not None:
         with _kept(warnings, "no comparison with the kinetic model"):

@@ -83,7 +83,10 @@ class Aliquots:
 
 
 class ScaledAliquots(NamedTuple):
-    """Aliquots beside the series: aliquot = scale · in situ for c and yield; a fixed scale has error 0."""
+    """Aliquots beside the series: aliquot = scale · in situ for c and yield; a fixed scale has error 0.
+
+    NaN where the aliquots have neither.
+    """
 
     aliquots: Aliquots
     scale: Uncertain

@@ -15,6 +15,7 @@ from saxs_pipeline.io.id02_layout import Image, Series, Setup
 from saxs_pipeline.io.layouts import WRITERS, write_image
 from saxs_pipeline.runfile import ModelFile
 from saxs_pipeline.science import population, synthetic
+from saxs_pipeline.science.completion import all_monomers
 from saxs_pipeline.science.synthetic import Detector, Projection, Scenario, Truth
 from saxs_pipeline.simulation_files import KINETICS_TEXT, Timing, run_text, write_geometry, write_truth
 from saxs_pipeline.types import BadInput, Floats
@@ -171,13 +172,15 @@ def _set_up(scenario: Scenario, timing: Timing, seed: int, kinetics: ModelFile |
 
 
 def _modelled(scenario: Scenario, kinetics: ModelFile | None) -> Scenario:
-    """The scenario with the unit cell and the cations of the model: v₀ holds one cation, all of which may react."""
+    """The scenario with the unit cell and the cations of the model: v₀ holds one cation.
+
+    All of them may react, or are in starting crystals: the yield of the model counts both.
+    """
     if kinetics is None:
         return scenario
     synthesis = kinetics.config.synthesis()
-    cations = synthesis.conversion.total_mol_m3 + 0.0
     cell_nm = 1e9 * (scenario.growth.cations_per_cell * synthesis.monomer_volume_m3) ** (1 / 3)
-    growth = replace(scenario.growth, lattice_parameter_nm=cell_nm, cation_concentration_mmol_L=cations)
+    growth = replace(scenario.growth, lattice_parameter_nm=cell_nm, cation_concentration_mmol_L=all_monomers(synthesis))
     return replace(scenario, title=f"{kinetics.config.title}, simulated", growth=growth)
 
 

@@ -15,11 +15,12 @@ import hdf5plugin  # noqa: F401  registers the filter
 import numpy as np
 import pytest
 
-from saxs_pipeline import runfile
+from saxs_pipeline import pipeline, plan, runfile
 from saxs_pipeline import simulation as stage
 from saxs_pipeline.science import synthetic
 from saxs_pipeline.types import BadInput
 
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FRAMES = 20
 BEFORE = 3
 REFERENCES = {"water": 5, "empty": 5, "dark": 10, "agbh": 1}
@@ -342,6 +343,39 @@ def test_behenate_rings_through_pyfai(full_size):
         height = result.intensity - np.median(result.intensity)
         peak = np.abs(result.radial - ring) < 0.07
         assert np.average(result.radial[peak], weights=height[peak]) == pytest.approx(ring, abs=2e-3)
+
+
+# --- a beamtime of a kinetic model
+
+
+@pytest.fixture(scope="module")
+def growth_only(tmp_path_factory) -> Path:
+    """Crystals that are there at the start and grow until 240 s."""
+    model = runfile.load_model(CONFIGS / "kinetics-growth-only.yaml")
+    return simulate_small(tmp_path_factory.mktemp("model") / "beamtime", kinetics=model).parent
+
+
+def test_the_run_file_counts_yields_as_the_model_does(growth_only):
+    """c⟨V⟩/a³ · cations/c₀ of the truth's crystals by the numbers in run.yaml; ⟨r³⟩ with its skewness to 1e-5."""
+    sample, columns = loaded(growth_only).config.sample, truth(growth_only)
+    r, sigma, c = (columns[name][BEFORE:] for name in ("r_nm", "sigma_r_nm", "c_nc_umol_L"))
+    volume = 4 * np.pi / 3 * r * (r**2 + 3 * sigma**2)
+    cations = 1e-3 * c * sample.cations_per_cell * volume / sample.lattice_parameter.value**3
+    np.testing.assert_allclose(cations / sample.cation_concentration.value, columns["yield"][BEFORE:], rtol=3e-4)
+    assert columns["yield"][-1] == pytest.approx(1, abs=1e-6)
+
+
+def test_its_run_ends_with_a_yield_of_one(growth_only):
+    run = loaded(growth_only)
+    prepared = plan.prepare(run)
+    result = pipeline.finish(prepared, run, [pipeline.process(prepared, 0, FRAMES)])
+    found = result.quantities.yield_
+    complete = truth(growth_only)["t_s"] > 240
+    error = np.hypot(found.statistical, found.systematic)[complete]
+    assert complete.sum() >= 3
+    assert error.max() < 0.05
+    assert np.abs(found.value[complete] - 1).max() < 3.5 * error.max()
+    assert not [warning for warning in result.warnings if "exceeds 100 %" in warning]
 
 
 # --- options and refusals

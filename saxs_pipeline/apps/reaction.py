@@ -30,7 +30,14 @@ def model(loaded: ModelFile, out: Path | None, *, quiet: bool = False) -> Rows:
 
 def _set_rows(loaded: ModelFile) -> Rows:
     """What --set made of the parameters, with their units."""
-    return [("set", f"{key} = {loaded.config.written.get(key, text)}") for key, text in loaded.settings.items()]
+    written = loaded.config.written | {"end": f"{loaded.config.end_s:g} s"}
+    settings = {key: text.partition("=")[2].strip() for key, text in loaded.settings.items()}
+    return [("set", f"{key} = {written.get(key, text)}") for key, text in settings.items()]
+
+
+def _as_set(loaded: ModelFile) -> str:
+    """The parameter file in a message, with what was set over it."""
+    return ", ".join([str(loaded.path), *(text for _, text in _set_rows(loaded))])
 
 
 def _simulated(loaded: ModelFile, *, quiet: bool) -> Simulated:
@@ -56,7 +63,7 @@ def _one(loaded: ModelFile, n: float | None, advance: Callable[[int], None]) -> 
     try:
         run = ModelRun(n, synthesis, simulate(synthesis, loaded.config.end_s))
     except BadInput as error:
-        raise BadInput(f"{loaded.path}: {error}") from None
+        raise BadInput(f"{_as_set(loaded)}: {error}") from None
     advance(1)
     return run
 
@@ -73,7 +80,7 @@ def compare(run_nxs: Path, loaded: ModelFile, fit: Sequence[str], folder: Path) 
         try:
             comparison = stage.compare(result, loaded.config, fit)
         except BadInput as error:
-            raise BadInput(f"{run_nxs}, {loaded.path}: {error}") from None
+            raise BadInput(f"{run_nxs}, {_as_set(loaded)}: {error}") from None
         result = replace(result, comparison=comparison)
         reaction_tables.write_reaction(result, staging)
         nexus.write_run(result, staging / "run.nxs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -40,8 +41,10 @@ def _inside(shown: _Shown, axis: TimeAxis) -> Bools:
     return inside
 
 
-def draw_aliquots(ax: Axes, axis: TimeAxis, scaled: ScaledAliquots | None, name: str) -> Floats:
-    """Draw the aliquots' "radius", "c" or "yield", with a legend; returns what the y axis must reach, empty if none.
+def draw_aliquots(ax: Axes, axis: TimeAxis, scaled: ScaledAliquots | None, name: str, *, left: bool = False) -> Floats:
+    """Draw the aliquots' "radius", "c" or "yield"; returns what the y axis must reach, empty if none.
+
+    The legend stands above the panel, on the right or, where the last value is written there, on the left.
 
     Bars are the aliquots' own standard uncertainty; that of the scale factor, common to all, is in the legend.
     """
@@ -56,7 +59,10 @@ def draw_aliquots(ax: Axes, axis: TimeAxis, scaled: ScaledAliquots | None, name:
     error_bars(ax, seconds, value - error, value + error, BLACK)
     label = "aliquots" if name == "radius" else f"aliquots / {bracketed_scale(scaled)}"
     ax.plot(seconds, value, "D", ms=3.2, mfc="white", mec=BLACK, mew=0.7, zorder=4, label=label)
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), handlelength=1, borderaxespad=0.1)
+    corner = (
+        {"loc": "lower left", "bbox_to_anchor": (0, 1)} if left else {"loc": "lower right", "bbox_to_anchor": (1, 1)}
+    )
+    ax.legend(handlelength=1, borderaxespad=0.1, **corner)
     return np.concatenate([value - error, value + error])
 
 
@@ -71,5 +77,6 @@ def aliquots_caption(axis: TimeAxis, scaled: ScaledAliquots | None, names: Seque
     late = f" {outside} {plural('aliquot', outside)} outside the time range not shown." if outside else ""
     if not inside.any():
         return late.lstrip() + " " if late else ""
-    factor = "" if set(names) == {"radius"} else f", c_NC and yield {scale_of_aliquots(scaled)}"
+    unscaled = set(names) == {"radius"} or not math.isfinite(scaled.scale.value)
+    factor = "" if unscaled else f", c_NC and yield {scale_of_aliquots(scaled)}"
     return f"Diamonds: aliquots{factor}.{late} "

@@ -162,13 +162,14 @@ def _caption(result: RunResult, axis: TimeAxis, unused: Bools, limits: Bools) ->
     assert comparison is not None
     fitted = "; ".join(f"{p.symbol} = {parameter_text(p)}" for p in comparison.parameters if p.fitted)
     number = int(unused.sum())
-    grey = f"Grey, hollow: {number} {plural('frame', number)} not used in the fit. " if number else ""
+    grey = f"Grey, hollow: {number} {plural('frame', number)} not used in the fit; weak ones among them are "
+    grey += "evaluated with the size of a later frame, their c_NC and yield are too low while the crystals grow. "
     return (
         f"The series against the kinetic model ({comparison.title}): r, σ_r, c_NC and yield with the model as a line, "
         "its c_NC and yield times the fitted scale. "
         "Bars: statistical standard uncertainty σ. Below each: Δ/σ = (measured − model)/σ, triangles beyond the strip; "
         "tinted: systematic standard uncertainty, which moves all frames together. "
-        f"{grey}{count_limits(limits)}{aliquots_caption(axis, result.aliquots, ('radius', 'c', 'yield'))}"
+        f"{grey if number else ''}{count_limits(limits)}{aliquots_caption(axis, result.aliquots, ('radius', 'c', 'yield'))}"
         f"{'Fitted: ' + fitted + '. ' if fitted else 'No parameter was fitted. '}{quality_text(comparison)}. "
         f"{left_out(result, axis)}"
     ).strip()

@@ -54,7 +54,7 @@ def draw_radius(result: RunResult) -> Drawing | None:
     draw_points(lower, axis, quantities.sigma_nm, shown & ~limit, VERMILLION)
     draw_upper_limits(lower, axis, quantities.sigma_nm, shown & limit)
     others = {
-        upper: draw_aliquots(upper, axis, result.aliquots, "radius"),
+        upper: draw_aliquots(upper, axis, result.aliquots, "radius", left=True),
         lower: quantities.sigma_nm.value[shown & limit],
     }
     for ax, estimate, label, letter in (
@@ -155,7 +155,7 @@ def draw_concentration_yield(result: RunResult) -> Drawing | None:
         _band(ax, axis, estimate, shown & ~weak, color)
         draw_points(ax, axis, estimate, shown & ~weak, color)
         draw_points(ax, axis, estimate, shown & weak, color, hollow=True)
-        set_limits(ax, estimate, shown, from_zero=True, also=draw_aliquots(ax, axis, result.aliquots, name))
+        set_limits(ax, estimate, shown, from_zero=True, also=draw_aliquots(ax, axis, result.aliquots, name, left=True))
         _systematic_bar(ax, axis, estimate, shown & ~weak)
         ax.set_ylabel(LABELS[name])
         if row is not None:
@@ -172,11 +172,14 @@ def draw_concentration_yield(result: RunResult) -> Drawing | None:
 
 def _concentration_caption(result: RunResult, axis: TimeAxis, weak: Bools, panels: int) -> str:
     subject = "Concentration of nanocrystals c_NC (a) and yield (b)" if panels > 1 else "Concentration c_NC"
-    hollow = f"Hollow: {int(weak.sum())} weak {plural('frame', int(weak.sum()))}. " if weak.any() else ""
+    hollow = (
+        f"Hollow: {int(weak.sum())} weak {plural('frame', int(weak.sum()))}, evaluated with the size of a later one: "
+    )
+    hollow += f"{'c_NC and yield are' if panels > 1 else 'c_NC is'} too low while the crystals still grow towards it. "
     return (
         f"{subject} against the time since the time zero. Coloured bars: statistical standard uncertainty; shaded "
         "and black bar: systematic standard uncertainty, which moves all frames together. Dotted: last reported frame. "
-        f"{hollow}{aliquots_caption(axis, result.aliquots, ('c', 'yield'))}{left_out(result, axis)}"
+        f"{hollow if weak.any() else ''}{aliquots_caption(axis, result.aliquots, ('c', 'yield'))}{left_out(result, axis)}"
     ).strip()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from saxs_pipeline.science import population
+from saxs_pipeline.science.completion import completion
 from saxs_pipeline.science.kinetics import Synthesis
 from saxs_pipeline.science.population import Development, Moments
 
@@ -74,15 +74,11 @@ class Summary(NamedTuple):
 
 def summarise(development: Development) -> Summary:
     """The numbers that sum up a development; where 98 % of the crystals are there from the start, c_NC has no t98."""
-    time, crystals = development.time_s, development.all
-    c = crystals.c_umol_L
-    most = float(c.max())  # not the last: ripening takes crystals away long after nucleation
-    t98_c = population.t98(time, c, final=most) if c[0] < 0.98 * most else math.nan
-    t98_yield = population.t98(time, development.yield_, final=1.0)
+    crystals, done = development.all, completion(development)
     return Summary(
-        t98_c_s=t98_c,
-        t98_yield_s=t98_yield,
-        nucleation_share=t98_c / t98_yield,
+        t98_c_s=done.c_s,
+        t98_yield_s=done.yield_s,
+        nucleation_share=done.share,
         r_nm=float(crystals.radius_nm[-1]),
         sigma_r_nm=float(crystals.sigma_nm[-1]),
         skewness=float(crystals.skewness[-1]),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from saxs_pipeline.reaction import BuildUp
+from saxs_pipeline.science.leastsquares import Minimum, Points, Shape, fit_shape, whiten
 from saxs_pipeline.types import BadInput, Floats, Uncertain
 
 EXPONENTIAL = "exponential build-up c∞(1 − exp(−kt)) (S3.3)"
@@ -20,38 +21,38 @@ _LN_50 = math.log(50)  # 98 % of the final value
 _BOUND = 1e-6
 """By how much χ² must be lower inside the range of a parameter than at its end."""
 
-_SINGULAR = 1e-7
-"""Smallest singular value, of columns of unit length, with which derivatives by differences tell parameters apart."""
-
-Shape = Callable[[Floats, Floats], Floats]
-
-
-class Points(NamedTuple):
-    """A series: times (n,) in s that increase, values (n,) and their covariance (n, n), positive definite."""
-
-    time_s: Floats
-    value: Floats
-    covariance: Floats
-
-    def between(self, start_s: float, end_s: float) -> Points:
-        """The points from start_s to end_s, both included."""
-        keep = (self.time_s >= start_s) & (self.time_s <= end_s)
-        return Points(self.time_s[keep], self.value[keep], self.covariance[np.ix_(keep, keep)])
+_SCATTER_STEPS = 20
+_SCATTER_SETTLED = 1e-3
+"""Relative change of a scatter's variance that ends the search for it."""
 
 
 @dataclass(frozen=True, eq=False)
 class LawFit:
     """A build-up law at its best.
 
-    chi2 from the points' own covariance; residual (n,) values − law; t98_by_value (n,): by how much t98 (s) changes
-    with each value.
+    chi2 from the points' own covariance; residual (n,) values − law; by_value (p, n) and t98_by_value (n,): by how
+    much its parameters and t98 (s) change with each value; t98_by_delay: by how much t98 changes with a delay that was
+    given.
     """
 
     build_up: BuildUp
     chi2: float
     residual: Floats
+    by_value: Floats
     t98_by_value: Floats
+    t98_by_delay: float = 0.0
     notes: tuple[str, ...] = ()
+
+
+class Delay(NamedTuple):
+    """Time before which nothing forms, s, as another series shows it, and its standard error.
+
+    with_values (n,): its covariance with each value of the series whose law it delays.
+    """
+
+    value: float
+    error: float
+    with_values: Floats
 
 
 # --- laws, each as the share of the final value that is reached ------------------------------------------------------
@@ -92,106 +93,6 @@ def second_order_t98(rate_1_s: float, inverse_excess: float) -> float:
     return (math.log1p(49 * delta) / delta if abs(delta) > 1e-12 else 49.0) / rate_1_s
 
 
-# --- weighted least squares with a full covariance -------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Minimum:
-    """Least-squares solution: parameters (p,), their covariance (p, p), gain (p, n) = ∂parameters/∂values, χ².
-
-    residual (n,): values − model. Covariance and gain are NaN where the points do not determine the parameters.
-    """
-
-    parameters: Floats
-    covariance: Floats
-    gain: Floats
-    chi2: float
-    residual: Floats
-
-
-def whiten(covariance: Floats, vectors: Floats) -> Floats:
-    """W vectors, (n,) or (n, p), with W C Wᵀ = 1: W is the inverse Cholesky factor of the covariance C (n, n).
-
-    Raises BadInput if C is not positive definite.
-    """
-    return np.asarray(np.linalg.solve(_factor(covariance), vectors))
-
-
-def _factor(covariance: Floats) -> Floats:
-    try:
-        return np.asarray(np.linalg.cholesky(covariance))
-    except np.linalg.LinAlgError:
-        raise BadInput("covariance of the series: it is not positive definite") from None
-
-
-def linear_fit(columns: Floats, points: Points) -> Minimum:
-    """Best linear combination of columns (n, p)."""
-    factor = _factor(points.covariance)
-    white = np.linalg.solve(factor, np.column_stack([columns, points.value]))
-    inverse = np.linalg.pinv(white[:, :-1])
-    parameters = inverse @ white[:, -1]
-    left = white[:, -1] - white[:, :-1] @ parameters
-    return Minimum(
-        parameters,
-        inverse @ inverse.T,
-        np.asarray(np.linalg.solve(factor.T, inverse.T).T),
-        float(left @ left),
-        points.value - columns @ parameters,
-    )
-
-
-def fit_shape(shape: Shape, grid: Floats, points: Points, bounds: Sequence[tuple[float, float]]) -> Minimum:
-    """Fit value = a · shape(t, θ): parameters (a, θ…).
-
-    grid (g, p): starting values of θ, the best of which is refined within the bounds of each; shape(t (n,), θ (…, p))
-    → (…, n).
-    """
-    from scipy.optimize import least_squares
-
-    white = whiten(points.covariance, np.eye(len(points.value)))
-    target = white @ points.value
-
-    def model(theta: Floats) -> Floats:
-        return theta[..., :1] * shape(points.time_s, theta[..., 1:])
-
-    start = _best_of(grid, white, target, shape(points.time_s, grid))
-    lower, upper = np.array([(-np.inf, np.inf), *bounds]).T
-    found = least_squares(
-        lambda theta: white @ model(theta) - target,
-        start,
-        jac="3-point",
-        bounds=(lower, upper),
-        x_scale="jac",
-        xtol=1e-12,
-        ftol=1e-12,
-        gtol=1e-12,
-        max_nfev=200,
-    )
-    inverse = _inverse(found.jac)
-    residual = points.value - model(found.x)
-    return Minimum(found.x, inverse @ inverse.T, inverse @ white, float(2 * found.cost), residual)
-
-
-def _inverse(jacobian: Floats) -> Floats:
-    """Pseudo-inverse (p, n) of the derivatives (n, p); all NaN if a combination of parameters changes nothing."""
-    length = np.sqrt((jacobian**2).sum(axis=0))
-    if not (length > 0).all():
-        return np.full(jacobian.T.shape, np.nan)
-    unit = jacobian / length
-    if np.linalg.svd(unit, compute_uv=False)[-1] < _SINGULAR:
-        return np.full(jacobian.T.shape, np.nan)
-    return np.asarray(np.linalg.pinv(unit) / length[:, None])
-
-
-def _best_of(grid: Floats, white: Floats, target: Floats, shapes: Floats) -> Floats:
-    """The grid point with the lowest χ² at its best positive amplitude, as (a, θ…)."""
-    columns = shapes @ white.T
-    along, length = columns @ target, np.einsum("gn,gn->g", columns, columns)
-    amplitude = np.divide(along, length, out=np.zeros_like(along), where=length > 0)
-    best = int(np.argmax(np.where(amplitude > 0, amplitude * along, -np.inf)))
-    return np.concatenate([amplitude[best : best + 1], grid[best]])
-
-
 # --- fits ------------------------------------------------------------------------------------------------------------
 
 
@@ -215,26 +116,44 @@ def fit_exponential(points: Points, *, delayed: bool = False) -> LawFit:
     gradient = np.array([0.0, -t98, 1.0][: len(minimum.parameters)])
     delay = float(minimum.parameters[2]) if delayed else 0.0
     names = ("c_inf_umol_L", "k_1_s", "delay_s")[: len(minimum.parameters)]
-    return _law(EXPONENTIAL + WITH_DELAY * delayed, names, minimum, points, t98=delay + t98, gradient=gradient)
+    return _law(
+        EXPONENTIAL + (WITH_DELAY if delayed else ""), names, minimum, points, t98=delay + t98, gradient=gradient
+    )
 
 
 def fit_second_order(points: Points, *, delay_s: float = 0.0, name: str = "yield_inf") -> LawFit:
     """S3.2: names `name`, initial_rate_1_s (w = k₂c₀n₀β) and inverse_excess (ε = 1/β in [0, 1]).
 
     An ε at 0 or 1 has no error there; the covariance is then that of the rest, and the notes say so. delay_s: time
-    before which nothing forms. Needs more than 3 points, else BadInput.
+    before which nothing forms. Needs more than 3 points and one after the delay, else BadInput.
     """
-    _check(points, 3)
     shifted = points._replace(time_s=points.time_s - delay_s)
+    _check(shifted, 3)
     minimum, notes = _second_order_minimum(shifted)
     rate, epsilon = float(np.exp(minimum.parameters[1])), float(minimum.parameters[2])
     t98 = second_order_t98(rate, epsilon)
     step = 1e-5
     by_epsilon = (second_order_t98(rate, epsilon + step) - second_order_t98(rate, epsilon - step)) / (2 * step)
-    law = SECOND_ORDER + WITH_DELAY * (delay_s > 0)
+    law = SECOND_ORDER + (WITH_DELAY if delay_s > 0 else "")
     names = (name, "initial_rate_1_s", "inverse_excess")
     gradient = np.array([0.0, -t98, by_epsilon])
     return _law(law, names, minimum, shifted, t98=delay_s + t98, gradient=gradient, notes=notes)
+
+
+def fit_delayed_second_order(points: Points, delay: Delay) -> LawFit:
+    """S3.2 after a delay, whose error is part of those of the parameters and of t98; else as `fit_second_order`."""
+    fit = fit_second_order(points, delay_s=delay.value)
+    step = min(delay.error, 0.1 * (float(points.time_s[-1]) - delay.value))
+    earlier, later = (fit_second_order(points, delay_s=delay.value + x).build_up for x in (-step, step))
+    by_delay = (later.values - earlier.values) / (2 * step)
+    t98_by_delay = (later.t98_s.value - earlier.t98_s.value) / (2 * step)
+    mixed = np.outer(fit.by_value @ delay.with_values, by_delay)
+    covariance = fit.build_up.covariance + delay.error**2 * np.outer(by_delay, by_delay) + mixed + mixed.T
+    t98, error = fit.build_up.t98_s
+    together = float(fit.t98_by_value @ delay.with_values) * t98_by_delay
+    variance = error**2 + (delay.error * t98_by_delay) ** 2 + 2 * together
+    build_up = replace(fit.build_up, covariance=covariance, t98_s=Uncertain(t98, math.sqrt(max(variance, 0.0))))
+    return replace(fit, build_up=build_up, t98_by_delay=t98_by_delay)
 
 
 def _second_order_minimum(points: Points) -> tuple[Minimum, tuple[str, ...]]:
@@ -296,8 +215,9 @@ def _law(
         ),
         minimum.chi2,
         minimum.residual,
+        minimum.gain * scale[:, None],
         gradient @ minimum.gain,
-        notes,
+        notes=notes,
     )
 
 
@@ -311,34 +231,61 @@ def with_scatter(law: Callable[[Points], LawFit], points: Points) -> LawFit:
     """Fit of a law that is not expected to hold within the points' errors.
 
     Where it `fails`, the points get a scatter of their own that accounts for the misfit, the same for all: otherwise
-    those with the smallest errors would bend the law alone, and its parameters look better known than they are.
+    those with the smallest errors would bend the law alone, and its parameters look better known than they are. It is
+    the one with which χ² equals the degrees of freedom (Mandel and Paule 1970, Anal. Chem. 42, 1194): what the points
+    share counts as one of them, however large it is.
     chi2 and chi2_red stay those of the errors without the scatter.
     """
     fit = law(points)
     if not fails(fit):
         return fit
     degrees = max(len(fit.residual) - len(fit.build_up.values), 1)
-    for _ in range(2):  # the scatter about the first law is somewhat too large
-        excess = float(fit.residual @ fit.residual) / degrees - float(np.diagonal(points.covariance).mean())
-        wider = points.covariance + max(excess, 0.0) * np.eye(len(points.value))
-        fit = law(points._replace(covariance=wider))
+    variances, axes = np.linalg.eigh(points.covariance)
+    previous = 0.0
+    for _ in range(_SCATTER_STEPS):
+        scatter = _scatter(np.maximum(variances, 0.0), fit.residual @ axes, degrees)
+        fit = law(points._replace(covariance=points.covariance + scatter * np.eye(len(points.value))))
+        if abs(scatter - previous) <= _SCATTER_SETTLED * scatter:
+            break
+        previous = scatter
     whitened = whiten(points.covariance, fit.residual)
     chi2 = float(whitened @ whitened)
     return replace(fit, chi2=chi2, build_up=replace(fit.build_up, chi2_red=chi2 / degrees))
 
 
-def share(nucleation: LawFit, reaction: LawFit, cross: Floats) -> Uncertain:
-    """t98 of the concentration over t98 of the yield; cross (n_c, n_y): covariance of the points of the two fits."""
+def _scatter(variances: Floats, residual: Floats, degrees: int) -> float:
+    """v with Σ residual²/(variances + v) = degrees, for residuals (n,) along the axes of their covariance."""
+    from scipy.optimize import brentq
+
+    highest = float(residual @ residual) / degrees
+    lowest = 1e-12 * highest
+
+    def excess(variance: float) -> float:
+        return float((residual**2 / (variances + variance)).sum()) - degrees
+
+    return float(brentq(excess, lowest, highest, rtol=1e-9)) if excess(lowest) > 0 > excess(highest) else highest
+
+
+def share(nucleation: LawFit, reaction: LawFit, cross: Floats, delay_with_values: Floats | float = 0.0) -> Uncertain:
+    """t98 of the concentration over t98 of the yield.
+
+    cross (n_c, n_y): covariance of the points of the two fits; delay_with_values (n_c,): that of the delay of the
+    reaction's law with the points of c.
+    """
     (t_c, e_c), (t_y, e_y) = nucleation.build_up.t98_s, reaction.build_up.t98_s
-    together = float(nucleation.t98_by_value @ cross @ reaction.t98_by_value)
+    with_reaction = cross @ reaction.t98_by_value + reaction.t98_by_delay * np.asarray(delay_with_values)
+    together = float((nucleation.t98_by_value * with_reaction).sum())
     ratio = t_c / t_y
     variance = (e_c / t_c) ** 2 + (e_y / t_y) ** 2 - 2 * together / (t_c * t_y)
     return Uncertain(ratio, ratio * math.sqrt(max(variance, 0.0)))
 
 
 def _check(points: Points, parameters: int) -> None:
-    if len(points.time_s) <= parameters or not points.time_s[-1] > 0:
+    """Times count from the beginning of the build-up."""
+    if len(points.time_s) <= parameters:
         raise BadInput(f"build-up law: {len(points.time_s)} points after the injection are too few")
+    if not points.time_s[-1] > 0:
+        raise BadInput("build-up law: no point lies after its beginning; a delay must be shorter than the series")
 
 
 def _rate_grid(points: Points) -> Floats:

@@ -14,32 +14,16 @@ from typing import NamedTuple
 import numpy as np
 
 from saxs_pipeline.reaction import Phase
-from saxs_pipeline.science.buildup import (
-    LawFit,
-    Minimum,
-    Points,
-    exponential,
-    exponential_t98,
-    fit_exponential,
-    fit_shape,
-    linear_fit,
-    whiten,
-)
+from saxs_pipeline.science.buildup import LawFit, exponential, exponential_t98, fit_exponential
+from saxs_pipeline.science.leastsquares import Minimum, Points, fit_shape, linear_fit, whiten
 from saxs_pipeline.types import Estimate, Floats, Uncertain
 
 CLEAR = 4.0
 """Standard errors from which on a trend counts. A series is asked several questions: 3 would answer some by chance."""
 
-_FLAT = 2.0
-"""Standard errors below which a plateau is one: the last of the rise, too small to be CLEAR, would pull it down."""
-
-_INTERPOLATION = 1e-3
-"""Relative error of a time read off between points that are up to 10 % of their time apart."""
-
-_FEWEST = 5
+FEWEST = 5
 """Points that a trend needs."""
 
-_HALF_WIDTHS = (8, 6, 4, 3, 2)
 _QUIET_FRAMES = 3
 _QUIET_SHARE = 0.8
 _FOCUSING_BINS = 30
@@ -58,7 +42,7 @@ def slope(abscissa: Floats, points: Points) -> Uncertain:
 
 def trend(points: Points) -> float:
     """Slope of the values against ln t in standard errors; 0 where there are too few points to tell."""
-    if len(points.time_s) < _FEWEST or not points.time_s[0] > 0:
+    if len(points.time_s) < FEWEST or not points.time_s[0] > 0:
         return 0.0
     found = slope(np.log(points.time_s), points)
     return found.value / found.error
@@ -67,70 +51,6 @@ def trend(points: Points) -> float:
 def constant_chi2(points: Points) -> float:
     """χ² of the points about their weighted mean."""
     return linear_fit(np.ones((len(points.time_s), 1)), points).chi2
-
-
-# --- t98 without a law -----------------------------------------------------------------------------------------------
-
-
-def interpolated_t98(points: Points) -> tuple[Uncertain, Floats] | None:
-    """When the values reach 98 % of their plateau for good, s, and its derivatives by the values (n,).
-
-    The plateau is the mean over the longest end of the series without a trend; the crossing is that of a parabola in
-    ln t, through as many neighbouring points as it describes; 0.1 % of t98 is added to the error for the bends between
-    the points. None where the series shows no plateau, or nothing below 98 % of it.
-    """
-    n = len(points.time_s)
-    tail = next((k for k in range(0, n - _FEWEST, 2) if abs(trend(_part(points, k, n))) < _FLAT), None)
-    if tail is None:
-        return None
-    final = linear_fit(np.ones((n - tail, 1)), _part(points, tail, n))
-    target = 0.98 * float(final.parameters[0])
-    smooth = np.convolve(points.value, np.full(_FEWEST, 1 / _FEWEST), mode="valid")
-    below = np.flatnonzero(smooth < target)
-    if not len(below):
-        return None
-    around, parabola = _parabola(points, int(below[-1]) + _FEWEST // 2)
-    crossing = _crossing(np.log(points.time_s[around]), parabola, target)
-    if crossing is None:
-        return None
-    t98, by_value, by_target = crossing
-    gradient = np.zeros(n)
-    gradient[around] += by_value
-    gradient[tail:] += by_target * 0.98 * final.gain[0]
-    statistical = math.sqrt(gradient @ points.covariance @ gradient)
-    return Uncertain(t98, math.hypot(statistical, _INTERPOLATION * t98)), gradient
-
-
-def _part(points: Points, start: int, stop: int) -> Points:
-    part = slice(start, stop)
-    return Points(points.time_s[part], points.value[part], points.covariance[part, part])
-
-
-def _parabola(points: Points, centre: int) -> tuple[slice, Minimum]:
-    """The widest range of points about `centre` that a parabola in ln t describes, and that parabola."""
-    for half in _HALF_WIDTHS:
-        around = slice(max(centre - half, 0), centre + half + 1)
-        part = _part(points, around.start, around.stop)
-        logarithm = np.log(part.time_s)
-        fit = linear_fit(np.vander(logarithm - logarithm.mean(), 3), part)
-        if fit.chi2 < len(logarithm) - 3:  # a misfit that does not show yet would already shift the crossing
-            break
-    return around, fit
-
-
-def _crossing(logarithm: Floats, parabola: Minimum, target: float) -> tuple[float, Floats, float] | None:
-    """t where the parabola rises past the target, with the derivatives of t by the values and by the target."""
-    centre = logarithm.mean()
-    square, linear, _ = parabola.parameters
-    roots = np.roots(parabola.parameters - [0.0, 0.0, target])
-    rising = [float(x.real) for x in roots if np.isreal(x) and 2 * square * x.real + linear > 0]
-    inside = [x for x in rising if logarithm[0] <= x + centre <= logarithm[-1]]
-    if not inside:
-        return None
-    x = inside[0]
-    t98 = math.exp(x + centre)
-    by_target = t98 / float(2 * square * x + linear)
-    return t98, -by_target * (np.array([x * x, x, 1.0]) @ parabola.gain), by_target
 
 
 # --- phases ----------------------------------------------------------------------------------------------------------
@@ -164,9 +84,9 @@ def ripening_onset(concentration: Points) -> Uncertain | None:
 
 def _ripening_grid(time_s: Floats) -> Floats:
     """(g, 3) of ln k, ln(t_r/t98), ln λ with t98 ≤ t_r within the series; none for too few points."""
-    if len(time_s) < 2 * _FEWEST:
+    if len(time_s) < 2 * FEWEST:
         return np.zeros((0, 3))
-    onsets = np.log(time_s[1 : 1 - _FEWEST])
+    onsets = np.log(time_s[1 : 1 - FEWEST])
     picked = onsets[np.unique(np.linspace(0, len(onsets) - 1, 40).astype(int))]
     rates = np.linspace(-math.log(time_s[-1]), 2 - math.log(time_s[0]), 16)
     declines = np.linspace(-8.0, 3.0, 12) - math.log(time_s[-1])
@@ -194,7 +114,7 @@ def induction_end(concentration: Points, plain: LawFit, quiet: Floats) -> float 
     quiet (j, 2): time of each usable frame after the injection, and 1 if nothing is seen in it. A delayed build-up must
     describe the series clearly better, and the frames before its start must show nothing.
     """
-    if len(concentration.time_s) < _FEWEST:
+    if len(concentration.time_s) < FEWEST:
         return None
     late = fit_exponential(concentration, delayed=True)
     delay = float(late.build_up.values[2])
@@ -276,7 +196,7 @@ def apparent_exponent(radius: Points, variance: Points, cross: Floats) -> Uncert
     Fitted is s = K (r/r̄)^(−2n) with the errors of both, cross (n, n) being cov(r, s): K, n minimise uᵀC_u⁻¹u with
     u = s − K (r/r̄)^(−2n) and C_u its covariance at that (K, n), which no error of r can dilute.
     """
-    if len(radius.time_s) < _FEWEST or abs(trend(radius)) < CLEAR:
+    if len(radius.time_s) < FEWEST or abs(trend(radius)) < CLEAR:
         return None
     from scipy.optimize import least_squares
 

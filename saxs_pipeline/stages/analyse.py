@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -13,8 +12,18 @@ import numpy as np
 from saxs_pipeline.reaction import BuildUp, Phase, SeriesAnalysis
 from saxs_pipeline.science import quantities as science
 from saxs_pipeline.science import timeseries
-from saxs_pipeline.science.buildup import LawFit, Points, fails, fit_exponential, fit_second_order, share, with_scatter
+from saxs_pipeline.science.buildup import (
+    Delay,
+    LawFit,
+    fit_delayed_second_order,
+    fit_exponential,
+    fit_second_order,
+    share,
+    with_scatter,
+)
+from saxs_pipeline.science.determination import determined
 from saxs_pipeline.science.joint import JointSeries, expected_covariance, shared_response
+from saxs_pipeline.science.leastsquares import Points
 from saxs_pipeline.stages.fit import poor, signal_to_noise
 from saxs_pipeline.stages.quantify import UNSIZED
 from saxs_pipeline.types import Bools, Curves, Estimate, FitTable, Floats, Ints, Quantities, Uncertain
@@ -35,12 +44,6 @@ RUNS = 24
 
 FEWEST = 5
 """Sound frames that a series needs."""
-
-UNDETERMINED = 0.5
-"""Relative error of t98 from which on a series says nothing about it."""
-
-APART = 1.5
-"""Standard errors of an interpolated t98 from which on it differs from that of a law."""
 
 C, R, S = range(3)
 
@@ -216,6 +219,7 @@ class _Laws(NamedTuple):
     concentration: LawFit | None
     crystals: LawFit | None
     cross: Floats
+    delay_with_c: Floats
     landmarks: timeseries.Landmarks
     notes: tuple[str, ...]
 
@@ -223,23 +227,31 @@ class _Laws(NamedTuple):
         """Ratio of the two t98."""
         if self.concentration is None or self.crystals is None:
             return None
-        return share(self.concentration, self.crystals, self.cross)
+        return share(self.concentration, self.crystals, self.cross, self.delay_with_c)
 
 
 def _laws(points: _Series, quiet: Floats) -> _Laws:
     """Fit both laws: that of c only up to the start of ripening."""
     onset, vague = _ripening(points.concentration)
     rising = points.concentration.between(0.0, math.inf if onset is None else onset)
-    nucleation, delay, missing = _concentration_law(rising, quiet)
-    reaction, lacking = _crystals_law(points.crystals, delay or 0.0)
+    cross = points.c_crystals[: len(rising.time_s)]
+    nucleation, late, missing = _concentration_law(rising, quiet)
+    reaction, lacking = _crystals_law(points.crystals, None if late is None else _delay(late, cross))
     ends = [None if fit is None else fit.build_up.t98_s.value for fit in (nucleation, reaction)]
     return _Laws(
         nucleation,
         reaction,
-        points.c_crystals[: len(rising.time_s)],
-        timeseries.Landmarks(delay, ends[0], ends[1], onset),
+        cross,
+        np.zeros(len(rising.time_s)) if late is None else rising.covariance @ late.by_value[2],
+        timeseries.Landmarks(None if late is None else float(late.build_up.values[2]), ends[0], ends[1], onset),
         (*missing, *lacking, *vague),
     )
+
+
+def _delay(late: LawFit, cross: Floats) -> Delay:
+    """Delay of a law of c; cross (n_c, n_y): covariance of its points with those of the yield."""
+    value, variance = float(late.build_up.values[2]), float(late.build_up.covariance[2, 2])
+    return Delay(value, math.sqrt(variance), late.by_value[2] @ cross)
 
 
 def _ripening(concentration: Points) -> tuple[float | None, tuple[str, ...]]:
@@ -254,67 +266,29 @@ def _ripening(concentration: Points) -> tuple[float | None, tuple[str, ...]]:
     return seen, (f"ripening starts at {onset.value:.3g} ± {onset.error:.2g} s; {seen:.3g} s is taken",)
 
 
-def _concentration_law(points: Points, quiet: Floats) -> tuple[LawFit | None, float | None, tuple[str, ...]]:
-    """S3.3 and, where the build-up begins clearly after the injection, its delay."""
+def _concentration_law(points: Points, quiet: Floats) -> tuple[LawFit | None, LawFit | None, tuple[str, ...]]:
+    """S3.3; the fit with a delay where the build-up begins clearly after the injection; notes."""
     if len(points.time_s) < FEWEST:
         return None, None, ("no build-up law: c falls from the beginning",)
     fit = fit_exponential(points)
     if not timeseries.rises(points, fit):
         return None, None, ("no build-up law: c does not clearly rise within the series",)
-    delay = timeseries.induction_end(points, fit, quiet)
-    determined, notes = _determined(partial(fit_exponential, delayed=delay is not None), points, "c")
-    return determined, delay, notes
+    if timeseries.induction_end(points, fit, quiet) is None:
+        plain, notes = determined(fit_exponential, points, "c")
+        return plain, None, notes
+    delayed = partial(fit_exponential, delayed=True)
+    late = with_scatter(delayed, points)
+    known = late.build_up.covariance[2, 2] < late.build_up.values[2] ** 2
+    delayed_fit, notes = determined(delayed, points, "c")
+    return delayed_fit, late if known else None, notes
 
 
-def _crystals_law(points: Points, delay_s: float) -> tuple[LawFit | None, tuple[str, ...]]:
+def _crystals_law(points: Points, delay: Delay | None) -> tuple[LawFit | None, tuple[str, ...]]:
     """S3.2 of the yield, or of the crystals' volume, which is proportional to it."""
-    if not timeseries.rises(points, fit_second_order(points, delay_s=delay_s)):
+    if not timeseries.rises(points, fit_second_order(points, delay_s=0.0 if delay is None else delay.value)):
         return None, ("no second-order law: the yield does not clearly rise within the series",)
-    return _determined(partial(fit_second_order, delay_s=delay_s), points, "the yield")
-
-
-def _determined(law: Callable[[Points], LawFit], points: Points, what: str) -> tuple[LawFit | None, tuple[str, ...]]:
-    """The fit, unless the series leaves its t98 open, and what must be said about it.
-
-    Where the law fails and the series shows the end of the rise, t98 is interpolated.
-    """
-    fit = with_scatter(law, points)
-    notes = list(fit.notes)
-    if fails(fit):
-        fit, doubt = _interpolated(fit, points)
-        notes.append(f"{what} does not follow the {fit.build_up.law} within its errors: {doubt}")
-    else:
-        fit, doubts = _checked(fit, points, what)
-        notes += doubts
-    t98, error = fit.build_up.t98_s
-    if not error < UNDETERMINED * t98:
-        return None, (f"t98 of {what} is not determined: {t98:.3g} ± {error:.3g} s",)
-    if t98 > points.time_s[-1]:
-        notes.append(f"t98 of {what}, {t98:.4g} s, is extrapolated: the series ends at {points.time_s[-1]:.4g} s")
-    return fit, tuple(notes)
-
-
-def _checked(fit: LawFit, points: Points, what: str) -> tuple[LawFit, list[str]]:
-    """The fit; where t98 by interpolation clearly differs, with that in its error: χ² overlooks slow bends."""
-    found, (t98, error) = timeseries.interpolated_t98(points), fit.build_up.t98_s
-    if found is None or abs(found[0].value - t98) < APART * found[0].error:
-        return fit, []
-    wider = Uncertain(t98, math.hypot(error, found[0].value - t98))
-    return replace(fit, build_up=replace(fit.build_up, t98_s=wider)), [
-        f"t98 of {what} is {t98:.4g} s by the {fit.build_up.law}, {found[0].value:.4g} ± {found[0].error:.2g} s by "
-        "interpolation without it; the difference is in its error"
-    ]
-
-
-def _interpolated(fit: LawFit, points: Points) -> tuple[LawFit, str]:
-    """The fit with a t98 that needs no law, if there is one, and what to think of its t98."""
-    chi2 = f"χ²_red {fit.build_up.chi2_red:.3g}"
-    found = timeseries.interpolated_t98(points)
-    if found is None:
-        return fit, f"{chi2}; its t98 is the law's, and its error cannot be trusted"
-    by_law = fit.build_up.t98_s
-    doubt = f"{chi2}; t98 is interpolated between the points, the law alone has {by_law.value:.4g} s"
-    return replace(fit, build_up=replace(fit.build_up, t98_s=found[0]), t98_by_value=found[1]), doubt
+    law = fit_second_order if delay is None else partial(fit_delayed_second_order, delay=delay)
+    return determined(law, points, "the yield")
 
 
 def _report(points: _Series, laws: _Laws, shown: _Shown, doubts: tuple[str, ...]) -> SeriesAnalysis:

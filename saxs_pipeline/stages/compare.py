@@ -16,8 +16,9 @@ import numpy as np
 from saxs_pipeline.kinetic_config import UNITS, KineticModel
 from saxs_pipeline.reaction import Comparison, KineticParameter
 from saxs_pipeline.science.apparent import View, as_seen, one_step
+from saxs_pipeline.science.completion import all_monomers, completion
 from saxs_pipeline.science.joint import joint_covariance, shared_response
-from saxs_pipeline.science.population import at, simulate, t98
+from saxs_pipeline.science.population import at, simulate
 from saxs_pipeline.science.quantities import mean_volume
 from saxs_pipeline.stages.degenerate import unresolved
 from saxs_pipeline.stages.fit import POOR
@@ -29,7 +30,7 @@ FINE_POINTS = 400
 """Points of the curves for drawing."""
 
 SAME_AMOUNT = 0.01
-"""Relative: P0·v0 of the model and of the run are the same up to this, even if the run file gives no errors."""
+"""Relative: all monomers of model and run have the same volume up to this, even if the run file gives no errors."""
 
 _COMPANIONS = 5
 MOST_FRAMES = 1000
@@ -59,7 +60,7 @@ def compare(result: RunResult, model: KineticModel, fit: Sequence[str] = (), tit
     used = np.zeros(len(quantities.index), dtype=bool)
     used[rows] = True
     after = quantities.time_s > 0
-    fine = np.geomspace(measured.time_s[0] / 3, measured.time_s[-1], FINE_POINTS)
+    fine = np.geomspace(quantities.time_s[after].min(), measured.time_s[-1], FINE_POINTS)
     frames = np.full((len(used), 4), np.nan)
     frames[after] = _simulated(model, found, view, quantities.time_s[after])
     drawn = _simulated(model, found, view, fine)
@@ -229,18 +230,22 @@ def _notes(found: KineticFit, measured: Measured, quantities: Quantities, rows: 
 
 def _own_times(model: KineticModel, found: KineticFit) -> str:
     """When the model itself reaches 98 %, which is not what the build-up laws of the series say."""
-    development = simulate(model.synthesis(found.changes), model.end_s)
-    c = t98(development.time_s, development.all.c_umol_L, final=float(development.all.c_umol_L.max()))
-    reaction = t98(development.time_s, development.yield_, final=1)
-    if not np.isfinite(c + reaction):
+    done = completion(simulate(model.synthesis(found.changes), model.end_s))
+    if not np.isfinite(done.yield_s):
         return ""
-    return f"the model reaches 98 % of c at {c:.4g} s, of the yield at {reaction:.4g} s: a share of {c / reaction:.1%}"
+    if not np.isfinite(done.c_s):
+        return f"the model reaches 98 % of the yield at {done.yield_s:.4g} s, with crystals that are there at the start"
+    return (
+        f"the model reaches 98 % of c at {done.c_s:.4g} s, of the yield at {done.yield_s:.4g} s: "
+        f"a share of {done.share:.1%}"
+    )
 
 
 def _amount(quantities: Quantities, rows: Ints, model: KineticModel, found: KineticFit) -> str:
     """Says if the model and the run's sample section do not count yields against the same volume of crystals.
 
-    c⟨V⟩/yield is the volume all precursor would fill: c_cation,0 a³/cations per cell in the run, P·v₀ in the model.
+    c⟨V⟩/yield is the volume all monomers would fill: c_cation,0 a³/cations per cell in the run; in the model those that
+    can form and those in starting crystals, times v₀.
     """
     yields, c = quantities.yield_, quantities.c_nc_umol_L
     if not np.isfinite(yields.value[rows]).any():
@@ -250,10 +255,10 @@ def _amount(quantities: Quantities, rows: Ints, model: KineticModel, found: Kine
     own = np.square(yields.systematic[rows] / yields.value[rows]) - np.square(c.systematic[rows] / c.value[rows])
     error = float(np.sqrt(max(np.nanmedian(own), 0.0)))
     synthesis = model.synthesis(found.changes)
-    ratio = 1e30 * synthesis.conversion.total_mol_m3 * synthesis.monomer_volume_m3 / run
+    ratio = 1e30 * all_monomers(synthesis) * synthesis.monomer_volume_m3 / run
     if abs(ratio - 1) <= max(error, SAME_AMOUNT):
         return ""
     return (
-        f"the model's precursor would make {ratio:.3f} times the crystal volume that the run counts yields against "
-        f"(± {error:.3f}): check P0 and v0 against sample.cation_concentration and lattice_parameter"
+        f"the model's monomers would make {ratio:.3f} times the crystal volume that the run counts yields against "
+        f"(± {error:.3f}): check P0, v0 and crystals against sample.cation_concentration and lattice_parameter"
     )

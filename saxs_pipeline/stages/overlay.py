@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from saxs_pipeline.reaction import Aliquots, ScaledAliquots
+from saxs_pipeline.science.joint import independent_covariance, shared_response
 from saxs_pipeline.science.quantities import mean_volume
-from saxs_pipeline.types import BadInput, Bools, Floats, Quantities, Uncertain
+from saxs_pipeline.types import BadInput, Bools, Floats, Ints, Quantities, RunResult, Uncertain
 
-NEIGHBOURS = 7
-"""Frames that a local value of the series rests on."""
+NEIGHBOURS = 4
+"""Frames on each side of an aliquot that a local value of the series may rest on."""
+
+REACH = 0.06
+"""How far from an aliquot these may lie, as a share of its time, over which the line is straight to 1e-3 of the value;
+the next frame on either side always counts."""
 
 _MOST_STEPS = 100
 
 
-def overlay(aliquots: Aliquots, quantities: Quantities, scale: float | None) -> ScaledAliquots:
+def overlay(aliquots: Aliquots, result: RunResult, scale: float | None) -> ScaledAliquots:
     """The aliquots with the scale by which c and yield agree with the series: aliquot = scale · in situ (paper: 0.8).
 
-    r is not scaled. A given scale is taken as it is, with error 0; None fits it to c and yield of all aliquots within
+    r is not scaled, and where there is nothing else there is no scale. A given scale is taken as it is, with error 0; None fits it to c and yield of all aliquots within
     the time of the sound frames, weighted by the errors of both sides and by their correlation within an aliquot. Its
-    error is statistical: what is common to all frames or to all aliquots (absolute scale, absorption coefficient) is
-    what the scale takes up.
+    error contains what the aliquots share of the series: the background, and frames near to several of them. What is
+    common to all frames or to all aliquots (absolute scale, absorption coefficient) is what the scale takes up.
     Raises BadInput where no aliquot lies within the time of the series, or none has c or yield to compare.
     """
+    if result.quantities is None:
+        raise BadInput(f"{aliquots.source}: the run has no fits to compare with; give it a `model` section")
+    quantities = result.quantities
     sound = np.isfinite(quantities.radius_nm.value)  # quantify reports r of trusted frames only
     time = quantities.time_s[sound]
     inside = (aliquots.time_s >= time.min(initial=np.inf)) & (aliquots.time_s <= time.max(initial=-np.inf))
     if not inside.any():
         span = f"from {time.min():g} to {time.max():g} s" if len(time) else "empty: no frame is sound"
         raise BadInput(f"{aliquots.source}: no aliquot lies within the series, which is {span}; t_s counts seconds")
+    if not (np.isfinite(aliquots.c_umol_L) | np.isfinite(aliquots.yield_)).any():
+        return ScaledAliquots(aliquots, Uncertain(math.nan), fitted=False)
     if scale is not None:
         return ScaledAliquots(aliquots, Uncertain(float(scale)), fitted=False)
-    series, series_covariance = _series_at(aliquots.time_s[inside], quantities, sound)
-    values, covariance = _of_aliquots(aliquots, inside)
-    known = np.isfinite(series) & np.isfinite(values)
-    if not known.any():
-        raise BadInput(
-            f"{aliquots.source}: no aliquot has c or yield where the series has it; give `scale: 1` to show r alone"
-        )
-    fitted = _proportion(*_only(known, series, series_covariance), *_only(known, values, covariance))
-    return ScaledAliquots(aliquots, fitted, fitted=True)
+    return ScaledAliquots(aliquots, _fitted(aliquots, inside, result, quantities, np.flatnonzero(sound)), fitted=True)
 
 
 def outside(aliquots: Aliquots, quantities: Quantities) -> list[str]:
@@ -52,95 +56,128 @@ def outside(aliquots: Aliquots, quantities: Quantities) -> list[str]:
     return [f"{aliquots.source}: {beyond} of {len(aliquots.time_s)} aliquots lie outside the series ({span})"]
 
 
-# --- both sides: (c, yield) and its covariance -----------------------------------------------------------------------
+# --- both sides: (c, yield) and its errors ---------------------------------------------------------------------------
 
 
 def _of_aliquots(aliquots: Aliquots, inside: Bools) -> tuple[Floats, Floats]:
-    """Values (k, 2) and covariance (k, 2, 2) of c and yield."""
+    """Values (k, 2) and covariance (k, 2, 2) of c and yield; their correlation counts as 0 where it is unknown."""
     values = np.stack([aliquots.c_umol_L, aliquots.yield_], axis=1)[inside]
     errors = np.stack([aliquots.c_error, aliquots.yield_error], axis=1)[inside]
     correlation = np.zeros(len(values)) if aliquots.correlation is None else aliquots.correlation[inside]
-    return values, _covariance(errors, correlation)
-
-
-def _covariance(errors: Floats, correlation: Floats) -> Floats:
-    """(k, 2, 2) from errors (k, 2) and the correlation (k,), which counts as 0 where it is unknown."""
     covariance = errors[:, :, None] * errors[:, None, :]
     covariance[:, [0, 1], [1, 0]] *= np.nan_to_num(correlation)[:, None]
-    return covariance
+    return values, covariance
 
 
-def _series_at(times_s: Floats, quantities: Quantities, sound: Bools) -> tuple[Floats, Floats]:
-    """c and yield of the series (k, 2), and their covariance (k, 2, 2), from the frames nearest to each time.
+def _series_at(times_s: Floats, quantities: Quantities, near: Ints) -> tuple[Floats, Floats]:
+    """c and yield of the series (k, 2) by a weighted line through the frames `near` (k, p); weights (k, 2, p).
 
-    A weighted straight line through NEIGHBOURS frames. Its error is that of errors common to these frames: the
-    background's part is, and averaging would not shrink it.
+    Weights and values together: values[k, j] = Σ weights[k, j] · quantity j of near[k].
     """
-    frames = np.flatnonzero(sound)
-    estimates = (quantities.c_nc_umol_L, quantities.yield_)
-    correlation = _correlation(quantities)
-    values, errors, correlations = np.empty((3, len(times_s), 2))
-    for k, time in enumerate(times_s):
-        near = frames[np.argsort(np.abs(quantities.time_s[frames] - time), kind="stable")[:NEIGHBOURS]]
-        for j, estimate in enumerate(estimates):
-            weights = _line_at(quantities.time_s[near] - time, estimate.statistical[near])
-            values[k, j] = weights @ estimate.value[near]
-            errors[k, j] = np.abs(weights) @ estimate.statistical[near]
-        correlations[k] = correlation[near].mean()
-    return values, _covariance(errors, correlations[:, 0])
+    weights, values = np.empty((len(times_s), 2, near.shape[1])), np.empty((len(times_s), 2))
+    for j, estimate in enumerate((quantities.c_nc_umol_L, quantities.yield_)):
+        for k, (time, frames) in enumerate(zip(times_s, near, strict=True)):
+            weights[k, j] = _line_at(quantities.time_s[frames] / time - 1, estimate.statistical[frames])
+        values[:, j] = (weights[:, j] * estimate.value[near]).sum(axis=-1)
+    return values, weights
+
+
+def _nearest(times_s: Floats, frame_times_s: Floats, frames: Ints) -> Ints:
+    """The NEIGHBOURS of these frames on each side of each time, (k, p); p is smaller where there are fewer."""
+    order = frames[np.argsort(frame_times_s[frames], kind="stable")]
+    most = min(2 * NEIGHBOURS, len(order))
+    first = np.searchsorted(frame_times_s[order], times_s) - NEIGHBOURS
+    return np.asarray(order[np.clip(first, 0, len(order) - most)[:, None] + np.arange(most)])
 
 
 def _line_at(offset: Floats, error: Floats) -> Floats:
-    """Weights w (m,) of the values in a line fitted to them, at offset 0; in their mean where there are only two."""
-    inverse = 1 / error**2
+    """Weights w (m,) of the values in a line fitted to them, at offset 0; offsets increase, relative to the time."""
+    counts = np.abs(offset) <= REACH
+    after = min(int(np.searchsorted(offset, 0.0)), len(offset) - 1)
+    counts[max(after - 1, 0) : after + 1] = True
+    inverse = np.where(counts, 1 / error**2, 0.0)
     mean = inverse / inverse.sum()
     centre = mean @ offset
     spread = mean @ (offset - centre) ** 2
-    if len(offset) < 3 or not spread > 0:
-        return np.asarray(mean)
-    return np.asarray(mean * (1 - centre * (offset - centre) / spread))
+    return np.asarray(mean * (1 - centre * (offset - centre) / spread) if spread > 0 else mean)
 
 
-def _correlation(quantities: Quantities) -> Floats:
-    """Correlation of c and yield of each frame (n,), from the covariance of (r, σ_r, c); yield ∝ c⟨V⟩.
+def _series_errors(result: RunResult, quantities: Quantities, near: Ints, weights: Floats) -> Floats:
+    """L (k, 2, j) of `_series_at`: covariance of any two values = Σ L·L over the last axis.
 
-    Where σ_r is an upper limit it has no covariance, and ⟨V⟩ hardly depends on it: its part is left out.
+    The columns are the independent errors of every frame, of which aliquots close in time have some in common, and the
+    errors of the background at every q, which are the same in all frames: no line and no mean makes them smaller.
     """
-    radius, sigma = quantities.radius_nm.value, np.nan_to_num(quantities.sigma_nm.value)
-    c, yield_ = quantities.c_nc_umol_L, quantities.yield_
-    with_c = np.nan_to_num(quantities.covariance[:, :, 2])
-    volume = mean_volume(radius, sigma**2)
-    relative = with_c[:, 2] / c.value
-    relative += 4 * np.pi * ((radius**2 + sigma**2) * with_c[:, 0] + 2 * radius * sigma * with_c[:, 1]) / volume
-    return np.asarray(np.clip(relative * yield_.value / (c.statistical * yield_.statistical), -1, 1))
+    if result.fits is None or result.model is None:
+        raise BadInput("aliquots: the run has no fitted curves; give it a `model` section")
+    frames, place = np.unique(near, return_inverse=True)
+    place = place.reshape(near.shape)
+    curves, fits = result.curves, result.fits
+    window = np.isfinite(result.model).any(axis=0)
+    sigma = np.where(np.isfinite(curves.intensity[frames]), curves.sigma[frames], np.nan)[:, window]
+    values, covariance = fits.values[frames], fits.covariance[frames][:, :3, :3]
+    response = shared_response(curves.q_nm[window], sigma, curves.shared[window], values, fits.amplitude)
+    own = np.linalg.cholesky(independent_covariance(covariance, response))
+    gradient = _gradient(values, quantities.c_nc_umol_L.value[frames], quantities.yield_.value[frames])
+    by_frame = np.zeros((len(near), 2, len(frames), 3))
+    aliquot = np.arange(len(near))[:, None]
+    by_frame[aliquot, :, place] = np.swapaxes(weights, 1, 2)[..., None] * (gradient @ own)[place]
+    common = np.einsum("kjp,kpjm->kjm", weights, (gradient @ response)[place])
+    return np.concatenate([by_frame.reshape(len(near), 2, -1), common], axis=-1)
+
+
+def _gradient(values: Floats, c: Floats, yield_: Floats) -> Floats:
+    """Derivatives (n, 2, 3) of c and yield by the fitted (c, R₀, s); yield ∝ c⟨V⟩. NaN where either is unknown."""
+    fitted, radius, variance, _ = values.T
+    relative = 4 * math.pi / mean_volume(radius, variance)
+    by_yield = [1 / fitted, relative * (radius**2 + variance), relative * radius]
+    none = np.zeros_like(c)
+    return np.stack([np.stack([c / fitted, none, none], -1), yield_[:, None] * np.stack(by_yield, -1)], axis=1)
 
 
 # --- the fit ---------------------------------------------------------------------------------------------------------
 
 
-def _only(known: Bools, values: Floats, covariance: Floats) -> tuple[Floats, Floats]:
-    """Values (k, 2) and covariance without what is unknown: 0 ± 1 there, on both sides, says nothing about a factor."""
+def _fitted(aliquots: Aliquots, inside: Bools, result: RunResult, quantities: Quantities, sound: Ints) -> Uncertain:
+    """The scale of the aliquots inside the series."""
+    times = aliquots.time_s[inside]
+    near = _nearest(times, quantities.time_s, sound)
+    series, weights = _series_at(times, quantities, near)
+    values, covariance = _of_aliquots(aliquots, inside)
+    known = np.isfinite(series) & np.isfinite(values)
+    if not known.any():
+        raise BadInput(f"{aliquots.source}: no aliquot has c or yield where the series has it; give aliquots.scale")
+    # 0 ± 1 on the one side and 0 ± 0 on the other say nothing about a factor
     both = known[:, :, None] & known[:, None, :]
-    return np.where(known, values, 0.0), np.where(both, covariance, np.eye(2))
+    errors = np.where(known[:, :, None], _series_errors(result, quantities, near, weights), 0.0)
+    return _proportion(
+        np.where(known, series, 0.0), errors, np.where(known, values, 0.0), np.where(both, covariance, np.eye(2))
+    )
 
 
-def _proportion(x: Floats, x_covariance: Floats, y: Floats, y_covariance: Floats) -> Uncertain:
-    """s of y = s·x, both (k, 2) with errors, covariances (k, 2, 2); least squares in x and y (York et al. 2004).
+def _proportion(x: Floats, x_errors: Floats, y: Floats, y_covariance: Floats) -> Uncertain:
+    """s of y = s·x, both (k, 2); least squares in x and y (York et al. 2004), with the error of correlated pairs.
 
+    x_errors (k, 2, j): L of the covariance LLᵀ of all x; y_covariance (k, 2, 2), independent between pairs.
     York, Evensen, Martínez & Delgado, Am. J. Phys. 72, 367, for a line through the origin and pairs of values: the
-    minimum of Σ eᵀ(C_y + s²C_x)⁻¹e, e = y − s x, is where Σ x̂ᵀ(C_y + s²C_x)⁻¹e = 0 with x̂ the adjusted x.
+    minimum of Σ eᵀ(C_y + s²C_x)⁻¹e, e = y − s x, is where Σ x̂ᵀ(C_y + s²C_x)⁻¹e = 0 with x̂ the adjusted x. The weights
+    are those of the pairs one by one, as if independent: a joint covariance that follows the noise of x would bias s.
+    The error is that of this sum under the covariance of all pairs.
     """
+    x_covariance = x_errors @ np.swapaxes(x_errors, 1, 2)
     scale = float((x * y).sum() / (x * x).sum()) if (x * x).sum() > 0 else np.nan
-    information = np.nan
+    information, variance = np.nan, np.nan
     for _ in range(_MOST_STEPS):
         precision = np.linalg.inv(y_covariance + scale**2 * x_covariance)
         residual = np.einsum("kij,kj->ki", precision, y - scale * x)
         adjusted = x + scale * np.einsum("kij,kj->ki", x_covariance, residual)
         weighted = np.einsum("kij,kj->ki", precision, adjusted)
+        of_series = scale * np.einsum("ki,kij->j", weighted, x_errors)
+        variance = np.einsum("ki,kij,kj->", weighted, y_covariance, weighted) + of_series @ of_series
         before, scale = scale, float((weighted * y).sum() / (weighted * x).sum())
         information = float((weighted * adjusted).sum())
         if abs(scale - before) <= 1e-12 * abs(scale):
             break
     if not (np.isfinite(scale) and scale > 0 and information > 0):
         raise BadInput("the aliquots and the series have no positive factor between them; give aliquots.scale")
-    return Uncertain(scale, information**-0.5)
+    return Uncertain(scale, float(np.sqrt(variance)) / information)

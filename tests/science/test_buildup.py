@@ -6,19 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saxs_pipeline.science.buildup import (
-    Points,
+    Delay,
     exponential,
     exponential_t98,
     fails,
+    fit_delayed_second_order,
     fit_exponential,
     fit_second_order,
-    linear_fit,
     second_order,
     second_order_t98,
     share,
-    whiten,
     with_scatter,
 )
+from saxs_pipeline.science.leastsquares import Points, linear_fit, whiten
 from saxs_pipeline.types import BadInput
 
 TIME = np.geomspace(1.0, 3000.0, 60)
@@ -180,6 +180,70 @@ def test_a_law_that_fails_gets_errors_from_its_misfit():
     np.testing.assert_array_equal(
         with_scatter(fit_second_order, good).build_up.covariance, fit_second_order(good).build_up.covariance
     )
+
+
+WAVY = 0.8 * second_order(TIME, 0.01, 0.5) + 0.01 * np.sin(4 * np.log(TIME))
+
+
+@pytest.mark.parametrize("shared", [0.003, 0.01, 0.05])
+@pytest.mark.parametrize("shape", [np.ones(60), second_order(TIME, 0.01, 0.5)], ids=["offset", "factor"])
+def test_the_scatter_of_a_misfit_does_not_depend_on_what_the_points_share(shared, shape):
+    """An error that moves all points together explains no wave about the law."""
+    alone = with_scatter(fit_second_order, points(WAVY, 1e-8 * np.eye(60))).build_up
+    fit = with_scatter(fit_second_order, points(WAVY, 1e-8 * np.eye(60) + shared**2 * np.outer(shape, shape))).build_up
+    assert fit.t98_s.value == pytest.approx(alone.t98_s.value, abs=0.3 * alone.t98_s.error)
+    assert fit.t98_s.error == pytest.approx(alone.t98_s.error, rel=0.1)
+
+
+def test_errors_hold_with_scatter_and_a_shared_error():
+    """Points that scatter by ten times their own errors, and a shared error twice the scatter."""
+    exact, truth = 0.8 * second_order(TIME, 0.01, 0.4), second_order_t98(0.01, 0.4)
+    own, shared, scatter = 1e-3, 0.02, 0.01
+    z = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        value = exact + scatter * rng.standard_normal(60) + shared * rng.standard_normal()
+        series = Points(TIME, value, own**2 * np.eye(60) + shared**2)
+        t98 = with_scatter(fit_second_order, series).build_up.t98_s
+        z.append((t98.value - truth) / t98.error)
+    assert abs(np.mean(z)) < 0.3
+    assert 0.8 < np.std(z) < 1.25
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.8])
+def test_the_error_of_a_delay_is_in_t98_and_in_the_share(correlation):
+    """Delay 40 s, known to 0.8 s from c; dt98/d(delay) is 12.7 here."""
+    time, error_c, error_y, z, share_z = np.geomspace(5.0, 3000.0, 80), 1.0, 0.002, [], []
+    t98_c, t98_y = 40 + exponential_t98(0.03), 40 + second_order_t98(0.01, 0.5)
+    cross = correlation * error_c * error_y * np.eye(80)
+    for seed in range(150):
+        noise, other = np.random.default_rng(seed).standard_normal((2, 80))
+        c = Points(time, 25 * exponential(time - 40, 0.03) + error_c * noise, error_c**2 * np.eye(80))
+        both = correlation * noise + np.sqrt(1 - correlation**2) * other
+        y = Points(time, 0.8 * second_order(time - 40, 0.01, 0.5) + error_y * both, error_y**2 * np.eye(80))
+        late = fit_exponential(c, delayed=True)
+        error = float(np.sqrt(late.build_up.covariance[2, 2]))
+        fit = fit_delayed_second_order(y, Delay(float(late.build_up.values[2]), error, late.by_value[2] @ cross))
+        z.append((fit.build_up.t98_s.value - t98_y) / fit.build_up.t98_s.error)
+        ratio = share(late, fit, cross, c.covariance @ late.by_value[2])
+        share_z.append((ratio.value - t98_c / t98_y) / ratio.error)
+    assert fit.t98_by_delay == pytest.approx(12.7, rel=0.1)
+    for pull in (z, share_z):
+        assert abs(np.mean(pull)) < 0.3
+        assert 0.85 < np.std(pull) < 1.2
+
+
+@pytest.mark.parametrize("delay", [100.0, 500.0])
+def test_a_delay_as_long_as_the_series_is_refused(delay):
+    with pytest.raises(BadInput, match="delay"):
+        fit_second_order(Points(np.linspace(10, 100, 30), np.ones(30), np.eye(30)), delay_s=delay)
+
+
+def test_a_delay_of_any_float_type():
+    series = Points(TIME, 0.8 * second_order(TIME - 12, 0.01, 0.4), 1e-6 * np.eye(60))
+    fits = [fit_second_order(series, delay_s=delay).build_up for delay in (12.0, np.float64(12.0))]
+    assert fits[0].law == fits[1].law
+    assert fits[1].law.endswith("delayed")
 
 
 def test_too_few_points_are_refused():

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from saxs_pipeline.science import timeseries
-from saxs_pipeline.science.buildup import Points, exponential, fit_exponential
+from saxs_pipeline.science.buildup import exponential, fit_exponential
+from saxs_pipeline.science.crossing import interpolated_t98
+from saxs_pipeline.science.leastsquares import Points
 from saxs_pipeline.science.synthetic import Growth, growth_truth
 from saxs_pipeline.science.timeseries import Landmarks
 
@@ -48,7 +50,7 @@ def true_t98():
 
 @pytest.mark.parametrize("error", [1e-3, 1e-4])
 def test_interpolated_t98_and_its_error_hold(error):
-    found = [timeseries.interpolated_t98(noisy(TRUTH.yield_, error, rng)) for rng in seeds(40)]
+    found = [interpolated_t98(noisy(TRUTH.yield_, error, rng)) for rng in seeds(40)]
     assert all(result is not None for result in found)
     values, errors = np.array([result[0] for result in found]).T
     assert true_t98() == pytest.approx(400, abs=0.1)
@@ -58,10 +60,10 @@ def test_interpolated_t98_and_its_error_hold(error):
 
 def test_interpolated_t98_gradient_is_its_derivative():
     points = noisy(TRUTH.yield_, 1e-3, np.random.default_rng(0))
-    at, gradient = timeseries.interpolated_t98(points)
+    at, gradient = interpolated_t98(points)
     for k in np.flatnonzero(gradient)[[0, 5, -10]]:
         step = 1e-5 * (np.arange(TIME.size) == k)
-        moved = timeseries.interpolated_t98(points._replace(value=points.value + step))[0]
+        moved = interpolated_t98(points._replace(value=points.value + step))[0]
         assert (moved.value - at.value) / 1e-5 == pytest.approx(
             gradient[k], rel=1e-2, abs=1e-2 * np.abs(gradient).max()
         )
@@ -69,8 +71,55 @@ def test_interpolated_t98_gradient_is_its_derivative():
 
 def test_no_interpolated_t98_without_a_plateau_or_a_rise():
     rng = np.random.default_rng(1)
-    assert timeseries.interpolated_t98(noisy(np.log(TIME), 1e-3, rng)) is None
-    assert timeseries.interpolated_t98(noisy(np.ones(90), 1e-4, rng)) is None
+    assert interpolated_t98(noisy(np.log(TIME), 1e-3, rng)) is None
+    assert interpolated_t98(noisy(np.ones(90), 1e-4, rng)) is None
+
+
+def kinked(time):
+    """A linear rise that ends at 240 s: monomers that form at a constant rate."""
+    return np.minimum(0.215 + 0.785 * time / 240, 1.0)
+
+
+RISES = {
+    "kink": (kinked, 240 * (0.98 - 0.215) / 0.785),
+    "exponential": (lambda t: exponential(t, 1 / 60), 60 * np.log(50)),
+    "stretched": (lambda t: -np.expm1(-((t / 100) ** 1.5)), 100 * np.log(50) ** (2 / 3)),
+}
+
+
+def sampled(shape, period, error, rng):
+    """interpolated_t98 of points at equal distances, the first anywhere within the first of them."""
+    time = np.arange(rng.uniform(1, period), 7700, period)
+    return interpolated_t98(noisy(shape(time), error, rng, time))
+
+
+@pytest.mark.parametrize("rise", RISES)
+@pytest.mark.parametrize(("period", "widest"), [(30.0, 5.0), (64.0, 14.0), (100.0, 30.0)])
+def test_interpolated_t98_knows_of_the_gaps_between_points(rise, period, widest):
+    shape, truth = RISES[rise]
+    values, errors = np.array([sampled(shape, period, 1e-3, rng)[0] for rng in seeds(100)]).T
+    assert np.sqrt((((values - truth) / errors) ** 2).mean()) < 1.3
+    assert np.median(errors) < widest
+
+
+def test_the_middle_between_lines_has_the_right_derivatives():
+    points = noisy(kinked(np.arange(20.0, 2000.0, 64.0)), 1e-3, np.random.default_rng(0), np.arange(20.0, 2000.0, 64.0))
+    at, gradient = interpolated_t98(points)
+    assert at.error > 5
+    for k in np.flatnonzero(gradient)[:5]:
+        step = 1e-6 * (np.arange(points.time_s.size) == k)
+        moved = interpolated_t98(points._replace(value=points.value + step))[0]
+        assert (moved.value - at.value) / 1e-6 == pytest.approx(gradient[k], rel=1e-3, abs=1e-2)
+
+
+def test_a_plateau_that_is_approached_as_a_hyperbola_is_not_known():
+    """t/(40 s + t) has 98 % of its limit at 1960 s; at 7700 s the limit is still out of sight."""
+    found = [sampled(lambda t: t / (40 + t), 100.0, 1e-3, rng) for rng in seeds(30)]
+    pulls = np.array([(t98.value - 1960) / t98.error for t98, _ in filter(None, found)])
+    assert len(pulls) > 20
+    assert np.sqrt((pulls**2).mean()) < 2.5
+    dense = interpolated_t98(noisy(exponential(TIME, 1 / 60), 1e-4, np.random.default_rng(0)))[0]
+    assert dense.error < 0.5
 
 
 # --- phases ----------------------------------------------------------------------------------------------------------

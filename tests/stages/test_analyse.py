@@ -1,15 +1,18 @@
 """A simulated series with a known reaction in it, from curves on: what the analysis says, and when it keeps silent."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from saxs_pipeline.config import Model, Sample
+from saxs_pipeline.runfile import load_model
 from saxs_pipeline.science.buildup import exponential, second_order, second_order_t98
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor
+from saxs_pipeline.science.population import simulate
 from saxs_pipeline.science.quantities import cations_per_crystal, mean_volume, yield_fraction
-from saxs_pipeline.science.synthetic import Growth, Truth, growth_truth
+from saxs_pipeline.science.synthetic import Growth, Truth, development_truth, growth_truth
 from saxs_pipeline.stages.analyse import analyse
 from saxs_pipeline.stages.fit import fit, refit_weak
 from saxs_pipeline.stages.quantify import quantify
@@ -199,8 +202,8 @@ def test_many_weak_frames_with_one_background_give_no_bias():
     truth = growth_truth(mid(start), Growth())
     pulls = []
     for seed in range(8):
-        t98 = analyse(*inputs(simulated(truth, start, seed, noise=1.4e-3))).concentration.t98_s
-        pulls.append((t98.value - 60) / t98.error)
+        found = analyse(*inputs(simulated(truth, start, seed, noise=1.4e-3))).concentration.t98_s
+        pulls.append((found.value - 60) / found.error)
     assert abs(np.mean(pulls)) < 1.1  # three standard errors
     assert np.abs(pulls).max() < 3.5
 
@@ -244,6 +247,55 @@ def test_nothing_is_said_about_crystals_that_only_sit_there():
         assert len(result.focusing_time_s) > 0
         pulls = result.focusing_nm_s.value / result.focusing_nm_s.statistical
         assert np.abs(pulls).max() < 4.5
+
+
+def test_a_t98_that_rests_on_the_law_is_said_to():
+    """Five frames during the rise of c, of which the law alone makes a t98."""
+    start = np.concatenate([np.arange(-1.0, 0.0, 0.1), np.arange(0.1, 1000.0, 30.0)])
+    result = analyse(*inputs(simulated(textbook(start), start, noise=1e-4)))
+    assert result.concentration.t98_s.value < 5 * 30
+    assert any("t98 of c rests on the exponential" in note and "points of the rise" in note for note in result.notes)
+
+
+def test_a_t98_beyond_the_series_is_said_to_rest_on_the_law():
+    start = np.concatenate([np.arange(-1.0, 0.0, 0.1), np.arange(0.1, 70.0, 0.5)])
+    result = analyse(*inputs(simulated(textbook(start), start, noise=1e-4)))
+    assert any("t98 of the yield rests on the second-order law" in note for note in result.notes)
+
+
+@pytest.fixture(scope="module")
+def calibrated():
+    """The kinetic model with n = 2, whose c rises more slowly towards its end than any exponential."""
+    config = Path(__file__).parents[2] / "configs" / "kinetics-calibrated.yaml"
+    development = simulate(load_model(config, ("n=2",)).config.synthesis(), 8000.0)
+    c = development.all.c_umol_L
+    rise = slice(0, int(c.argmax()) + 1)
+    return development, float(np.interp(0.98 * c.max(), c[rise], development.time_s[rise]))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_a_law_is_never_silently_better_known_than_the_points(calibrated, seed):
+    """40 frames: the law's t98 of c, 90 ± 7 s with χ²_red 1 to 1.7, is not the model's 67 s, and a note says why."""
+    development, truth = calibrated
+    start = np.concatenate([np.arange(-1.0, 0.0, 0.1), np.geomspace(1.0, 7700.0, 40)])
+    result = analyse(*inputs(simulated(development_truth(mid(start), development), start, seed)))
+    assert truth == pytest.approx(67.0, abs=0.1)
+    said = any("t98 of c" in note for note in result.notes)
+    assert said or abs(result.concentration.t98_s.value - truth) < 2 * result.concentration.t98_s.error
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+def test_the_error_of_the_delay_is_in_the_yield(seed):
+    """c dates the beginning to 0.5 s, and t98 of the yield moves by several times that; alone it is known to 1.5 s."""
+    start = np.concatenate([np.arange(-1.0, 0.0, 0.1), np.arange(0.0, 12, 0.25), np.geomspace(12, 2000, 150)])
+    shifted = textbook(start - 10.0)
+    truth = replace(shifted, time_s=mid(start), radius_nm=np.where(mid(start) > 10, shifted.radius_nm, 1.9))
+    result = analyse(*inputs(simulated(truth, start, seed, noise=3e-4)))
+    delay, error = result.concentration.values[2], np.sqrt(result.concentration.covariance[2, 2])
+    assert result.phases[0].end_s == delay == pytest.approx(10, abs=3 * error)
+    found = result.yield_.t98_s
+    assert abs(found.value - 10 - second_order_t98(0.0125, 0.4)) < 3 * found.error
+    assert 4 * error < found.error < 0.01 * found.value
 
 
 # --- never raises ----------------------------------------------------------------------------------------------------
