@@ -16,6 +16,7 @@ from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema, mode
 
 from saxs_pipeline import columns
 from saxs_pipeline.fields import Number, Quantity, Seconds, Section, Title, misplaced
+from saxs_pipeline.kinetic_ranges import RANGES, capillary, outside
 from saxs_pipeline.science import conversion, kinetics
 from saxs_pipeline.types import BadInput
 from saxs_pipeline.units import parse_quantity
@@ -32,7 +33,7 @@ UNITS: Mapping[str, str] = MappingProxyType(
 LIMITS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {"n": (-5.0, 20.0), "alpha": (0.0, 1.0), "T": (200.0, 1000.0), "B": (0.0, 5e-9)}
 )
-"""Between which values a fit looks for these parameters, in UNITS; n and alpha of a file lie there, too."""
+"""Between which values a fit starts and looks for these parameters, in UNITS; n and alpha of a file lie there, too."""
 
 MOST_POINTS = 1000
 """Points of a table of rates or of a temperature program: every one is a step of the simulation."""
@@ -242,6 +243,7 @@ class KineticModel(Section):
             *self._choice("conversion", CONVERSION),
             *self._contradictions(),
             *self._order_in_time(),
+            *self._impossible(),
         ]
         if mistakes:
             raise misplaced(*mistakes[0], *mistakes[1:])
@@ -289,6 +291,23 @@ class KineticModel(Section):
                 yield key, str(error)
             if times and max(times) > self.end:
                 yield key, f"{max(times):g} s lies after the end of the simulation ({self.end:g} s)"
+
+    def _impossible(self) -> Iterator[tuple[str, str]]:
+        kelvin = [self.T] if isinstance(self.T, float) else [value for _, value in self.T]
+        sets = {"injections": ((self.injections, ("P0", "partner"))), "crystals": (self.crystals, ("c", "r", "sigma"))}
+        values = [
+            *((symbol, symbol, self.value(symbol)) for symbol in self.symbols if symbol in RANGES and symbol != "T"),
+            *(("T", "T", value) for value in kelvin),
+            *(("generation", "generation", rate) for _, rate in self.generation or ()),
+            *(
+                (key, one, getattr(set_, one) or 0.0)
+                for key, (all_, names) in sets.items()
+                for set_ in all_
+                for one in names
+            ),
+        ]
+        wrong = list(outside(values))
+        yield from wrong or capillary(self.gamma, self.v0, min(kelvin))
 
     # --- what the model says -----------------------------------------------------------------------------------------
 

@@ -40,6 +40,9 @@ def _clear_errors() -> Iterator[None]:
     except MemoryError as error:
         click.echo(f"not enough memory: {error or 'the frames are too large'}; check the shapes with inspect", err=True)
         sys.exit(BAD_INPUT)
+    except ArithmeticError as error:
+        click.echo(f"the numbers leave what can be calculated ({error}); check units and parameters", err=True)
+        sys.exit(BAD_INPUT)
     except OSError as error:
         if error.filename is None:  # a closed pipe, an interrupted call: not the user's files
             raise
@@ -203,8 +206,10 @@ def growth(params: Path, supersaturation: float, out: Path, settings: tuple[str,
         from saxs_pipeline.types import BadInput
 
         loaded = runfile.load_model(params, settings)
-        if not 0 <= supersaturation < 1e300:
-            raise BadInput(f"--supersaturation {supersaturation:g}: give a finite number, 0 or more, e.g. 50")
+        if not 0 <= supersaturation <= 1e30:
+            raise BadInput(f"--supersaturation {supersaturation:g}: give a number from 0 to 1e30, e.g. 50")
+        if supersaturation == 0 and not loaded.config.desorption:
+            raise BadInput("--supersaturation 0: without desorption nothing grows or dissolves; give a number above 0")
         from saxs_pipeline.apps import reaction, terminal
 
         terminal.print_rows(reaction.growth(loaded, supersaturation, out))

@@ -138,7 +138,7 @@ def _draw_rate(ax: Axes, radius: Floats, control: Regime, full: Regime) -> None:
     if top > 0:
         floor = -0.35 * top if low < 0 else -0.05 * top
         ax.set_ylim(scale * floor, scale * max(1.45 * top, 1.2 * float(control.limit[-1])))
-    else:
+    elif low < 0:
         ax.set_ylim(1.05 * scale * low, -0.25 * scale * low)
     unit = "nm s⁻¹" if power == 0 else f"$10^{{{power}}}$ nm s⁻¹"
     ax.set_ylabel(rf"growth rate $j_\mathrm{{G}}$ ({unit})")
@@ -149,8 +149,9 @@ def _draw_exponents(ax: Axes, radius: Floats, drawn: list[Regime], critical: flo
     for one, width in zip(drawn, (2.4, 0.9, 0.9), strict=False):
         ax.plot(radius[growing], one.exponent[growing], color=one.color, lw=width)
     values = np.concatenate([one.exponent[growing] for one in drawn])
-    low, high = max(-2.0, float(values.min())), float(values.max())
-    ax.set_ylim(low - 0.25, high + 0.4)
+    known = values[np.isfinite(values)]  # where nothing grows or dissolves there is none
+    if known.size:
+        ax.set_ylim(max(-2.0, float(known.min())) - 0.25, float(known.max()) + 0.4)
     ax.set_ylabel("local exponent $n$")
 
 

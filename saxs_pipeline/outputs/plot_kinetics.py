@@ -169,7 +169,8 @@ def _caption(result: RunResult, axis: TimeAxis, unused: Bools, limits: Bools) ->
         "its c_NC and yield times the fitted scale. "
         "Bars: statistical standard uncertainty σ. Below each: Δ/σ = (measured − model)/σ, triangles beyond the strip; "
         "tinted: systematic standard uncertainty, which moves all frames together. "
-        f"{grey if number else ''}{count_limits(limits)}{aliquots_caption(axis, result.aliquots, ('radius', 'c', 'yield'))}"
+        f"{grey if number else ''}{count_limits(limits)}"
+        f"{aliquots_caption(axis, result.aliquots, ('radius', 'c', 'yield'))}"
         f"{'Fitted: ' + fitted + '. ' if fitted else 'No parameter was fitted. '}{quality_text(comparison)}. "
         f"{left_out(result, axis)}"
     ).strip()

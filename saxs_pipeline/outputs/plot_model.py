@@ -109,6 +109,12 @@ def _curves(ax: Axes, drawn: list[Line], values: list[Floats], label: str) -> No
     ax.set_ylabel(label)
 
 
+def _from_zero(ax: Axes, top: float) -> None:
+    """From 0 to the top; an axis on which all is 0 keeps its own range."""
+    if top > 0:
+        ax.set_ylim(0, top)
+
+
 def _keep_range(ax: Axes) -> None:
     """At least a tenth of the value, so that a constant is a straight line; room for the letter above the curves."""
     low, high = ax.get_ylim()
@@ -123,7 +129,7 @@ def _concentration(ax: Axes, drawn: list[Line]) -> None:
         right.plot(line.run.development.time_s, 100 * line.run.development.yield_, color=BLACK)
     concentrations = [line.run.development.all.c_umol_L for line in drawn]
     _curves(ax, drawn, concentrations, C_LABEL)
-    ax.set_ylim(0, 1.4 * max(float(c.max()) for c in concentrations))
+    _from_zero(ax, 1.4 * max(float(c.max()) for c in concentrations))
     right.set_ylim(0, 118)
     right.set_yticks([0, 20, 40, 60, 80, 100])
     right.set_ylabel("yield (%)")
@@ -149,8 +155,9 @@ def _rates(ax: Axes, drawn: list[Line]) -> None:
         development = line.run.development
         ax.plot(development.time_s, development.nucleation, color=line.color, linestyle=":")
     top = max(float(line.run.development.generation.max()) for line in drawn)
-    ax.set_yscale("log")
-    ax.set_ylim(1e-5 * top, 5 * top)
+    if top > 0:
+        ax.set_yscale("log")
+        ax.set_ylim(1e-5 * top, 5 * top)
 
 
 def _supersaturation(ax: Axes, drawn: list[Line]) -> None:
@@ -166,7 +173,7 @@ def _supersaturation(ax: Axes, drawn: list[Line]) -> None:
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         ax.yaxis.set_minor_formatter(NullFormatter())
     else:
-        ax.set_ylim(0, 1.3 * high)
+        _from_zero(ax, 1.3 * high)
 
 
 def _critical_radius(ax: Axes, drawn: list[Line]) -> None:
@@ -264,7 +271,7 @@ def draw_modes(simulated: Simulated) -> Drawing | None:
     for ax, label, letter in zip(axes, (C_LABEL, R_LABEL, SIGMA_LABEL), "abc", strict=True):
         ax.set_ylabel(label)
         panel_letter(ax, letter)
-    axes[0].set_ylim(0, 1.25 * float(development.all.c_umol_L.max()))
+    _from_zero(axes[0], 1.25 * float(development.all.c_umol_L.max()))
     for ax in axes[1:]:
         _keep_range(ax)
     _time(axes[-1], simulated)

@@ -179,7 +179,8 @@ def _concentration_caption(result: RunResult, axis: TimeAxis, weak: Bools, panel
     return (
         f"{subject} against the time since the time zero. Coloured bars: statistical standard uncertainty; shaded "
         "and black bar: systematic standard uncertainty, which moves all frames together. Dotted: last reported frame. "
-        f"{hollow if weak.any() else ''}{aliquots_caption(axis, result.aliquots, ('c', 'yield'))}{left_out(result, axis)}"
+        f"{hollow if weak.any() else ''}"
+        f"{aliquots_caption(axis, result.aliquots, ('c', 'yield'))}{left_out(result, axis)}"
     ).strip()
 
 

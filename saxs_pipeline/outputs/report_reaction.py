@@ -132,6 +132,6 @@ def doubt(comparison: Comparison) -> str:
         f"χ²_red is {comparison.chi2_red:.3g} where noise alone gives 1 ± {spread:.2g}: the model does not describe "
         "the series within its uncertainties; the residuals show where it fails."
     )
-    if not any(p.fitted for p in comparison.parameters):
+    if not (comparison.converged and any(p.fitted for p in comparison.parameters)):
         return sentence
     return f"{sentence} The stated uncertainties of the fitted parameters are too small."

@@ -140,7 +140,8 @@ def summary(result: RunResult) -> list[tuple[str, str]]:
     if result.comparison is not None:
         rows += comparison_rows(result.comparison)
     if result.aliquots is not None:
-        rows.append(("aliquots", f"c_NC, yield {scale_of_aliquots(result.aliquots)}"))
+        scaled = math.isfinite(result.aliquots.scale.value)
+        rows.append(("aliquots", f"c_NC, yield {scale_of_aliquots(result.aliquots)}" if scaled else "r alone"))
     return rows
 
 
@@ -156,7 +157,8 @@ def analysis_rows(analysis: SeriesAnalysis) -> list[tuple[str, str]]:
     if analysis.phases:
         rows.append(("phases", ", ".join(phase_text(phase) for phase in analysis.phases)))
     if analysis.growth_exponent is not None:
-        rows.append(("apparent growth exponent", plus_minus(*analysis.growth_exponent)))
+        exponent = f"{plus_minus(*analysis.growth_exponent)} of the distribution as a whole; late nuclei lower it"
+        rows.append(("apparent growth exponent", exponent))
     return rows
 
 
@@ -184,7 +186,9 @@ def quality_text(comparison: Comparison) -> str:
 
 
 def parameter_text(parameter: KineticParameter) -> str:
-    """ "value ± statistical ± systematic unit", without uncertainties where it was not fitted."""
+    """ "value ± statistical ± systematic unit", without uncertainties where it was not fitted or the fit has none."""
+    if parameter.fitted and not math.isfinite(parameter.statistical):
+        return f"{plus_minus(parameter.value, unit=unit_text(parameter.unit))} (not converged)"
     errors = [parameter.statistical] if parameter.fitted else []
     if parameter.fitted and parameter.systematic > 0.005 * parameter.statistical:  # less has no digit left
         errors.append(parameter.systematic)

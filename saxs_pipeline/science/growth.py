@@ -24,6 +24,9 @@ _LINEAR = 0.4
 """Largest |n| σ_r/r: the error of rⁿ is linear in that of r only for small ones, and beyond it every law fits."""
 
 _FEWEST = 3
+_RADII_NM, _LARGEST_RATIO, _ERRORS = (1e-3, 1e6), 1e3, (1e-9, 1e3)
+"""Radii; one over another; errors over their radius: what can be raised to the powers of EXPONENTS."""
+
 _STEP = 5e-4
 """Step in ln r of the five-point derivative: its error is the fourth power of n times that."""
 
@@ -174,8 +177,8 @@ def fit_exponent(r1_nm: Floats, r1_error: Floats, r2_nm: Floats, r2_error: Float
 
     All radii are measured, the starting ones too: F(r₁) − F(r₂) = C with one free C for all times. n and C minimise the
     sum of squares of F(r₁) − F(r₂) − C over its variance r₁²ⁿσ₁² + r₂²ⁿσ₂² at that n. An n at an end of the range that
-    the errors allow is not determined: its error is inf, and a note says so. Raises BadInput for fewer than 3 times, or
-    numbers that are not positive.
+    the errors allow, or with a standard error wider than half of it, is not determined: its error is inf, and a note
+    says so. Raises BadInput for fewer than 3 times, and for numbers that are not positive or no radii of crystals.
     """
     from scipy.optimize import minimize_scalar
 
@@ -190,9 +193,14 @@ def fit_exponent(r1_nm: Floats, r1_error: Floats, r2_nm: Floats, r2_error: Float
     best = int(np.argmin([chi2(float(n)) for n in coarse]))
     around = coarse[max(best - 1, 0)], coarse[min(best + 1, len(coarse) - 1)]
     found = minimize_scalar(chi2, bounds=around, method="bounded", options={"xatol": 1e-9})
-    at_end = min(found.x - low, high - found.x) < 1e-3
-    error = math.inf if at_end else pairs.exponent_error(float(found.x))
-    return _exponent_fit(pairs, Uncertain(float(found.x), error), free=2)
+    best_n, error = float(found.x), pairs.exponent_error(float(found.x))
+    note = ""
+    if min(best_n - low, high - best_n) < 1e-3:
+        note = f"n is not determined: the best one, {best_n:.4g}, is at the end of the range that was searched"
+    elif error > (high - low) / 2:
+        note = f"n is not determined: its error, {error:.2g}, is too large for the range that was searched"
+    fit = _exponent_fit(pairs, Uncertain(best_n, math.inf if note else error), free=2)
+    return replace(fit, notes=(note,) if note else ())
 
 
 def with_exponent(r1_nm: Floats, r1_error: Floats, r2_nm: Floats, r2_error: Floats, exponent: float) -> ExponentFit:
@@ -206,20 +214,35 @@ def _pairs(*columns: Floats) -> _Pairs:
         raise BadInput(f"two radii: give r1, r2 and their errors at {_FEWEST} times or more, equally often")
     if not all(np.isfinite(column).all() and (column > 0).all() for column in (r1, e1, r2, e2)):
         raise BadInput("two radii: every radius and every error must be a positive number; leave other times out")
+    _require_crystals(np.concatenate([r1, r2]), np.concatenate([e1, e2]))
     unit = float(np.exp(0.5 * (np.log(r1).mean() + np.log(r2).mean())))
     return _Pairs(r1 / unit, e1 / unit, r2 / unit, e2 / unit, unit)
+
+
+def _require_crystals(radii: Floats, errors: Floats) -> None:
+    """Raise BadInput where radii (k,) in nm or their errors cannot be those of crystals side by side."""
+    low, high = float(radii.min()), float(radii.max())
+    if low < _RADII_NM[0] or high > _RADII_NM[1] or high > _LARGEST_RATIO * low:
+        raise BadInput(
+            f"two radii: they go from {low:.3g} to {high:.3g} nm; give radii from {_RADII_NM[0]:g} to {_RADII_NM[1]:g} "
+            f"nm that differ by less than a factor of {_LARGEST_RATIO:g}"
+        )
+    relative = errors / radii
+    if relative.min() < _ERRORS[0] or relative.max() > _ERRORS[1]:
+        raise BadInput(
+            f"two radii: errors are {relative.min():.3g} to {relative.max():.3g} times their radius; give standard "
+            f"errors from {_ERRORS[0]:g} to {_ERRORS[1]:g} times"
+        )
 
 
 def _exponent_fit(pairs: _Pairs, exponent: Uncertain, free: int) -> ExponentFit:
     n, order = exponent.value, exponent.value + 1
     constant, pulls = pairs.constant(n), pairs.pulls(n)
     degrees = len(pulls) - free
-    note = f"n is not determined: the best one, {n:.4g}, is at the end of the range that was searched"
     return ExponentFit(
         exponent=exponent,
         constant=constant * (order * pairs.unit_nm**order if order else 1.0),
         r1_nm=pairs.unit_nm * _from_progress(_progress(pairs.r2, order) + constant, order),
         chi2_red=float(pulls @ pulls) / degrees,
         degrees=degrees,
-        notes=() if math.isfinite(exponent.error) else (note,),
     )

@@ -62,8 +62,11 @@ def compare(result: RunResult, model: KineticModel, fit: Sequence[str] = (), tit
     after = quantities.time_s > 0
     fine = np.geomspace(quantities.time_s[after].min(), measured.time_s[-1], FINE_POINTS)
     frames = np.full((len(used), 4), np.nan)
-    frames[after] = _simulated(model, found, view, quantities.time_s[after])
-    drawn = _simulated(model, found, view, fine)
+    try:
+        frames[after] = _simulated(model, found, view, quantities.time_s[after])
+        drawn = _simulated(model, found, view, fine)
+    except BadInput as error:
+        raise BadInput(f"{_lost(found)}{error}") from None
     return Comparison(
         title=title or model.title,
         parameters=_parameters(model, found),
@@ -78,6 +81,14 @@ def compare(result: RunResult, model: KineticModel, fit: Sequence[str] = (), tit
         **dict(zip(_CURVE_COLUMNS, drawn.T, strict=True)),
         notes=tuple(_notes(found, measured, quantities, rows, model)),
     )
+
+
+def _lost(found: KineticFit) -> str:
+    """That a model which cannot be simulated is one that a fit ended with, if it is."""
+    if not found.names or found.converged:
+        return ""
+    values = ", ".join(f"{name} = {value:.4g}" for name, value in found.changes.items())
+    return f"the fit did not converge; free fewer parameters or start nearer. It ended at {values}: "
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,16 +224,16 @@ def _notes(found: KineticFit, measured: Measured, quantities: Quantities, rows: 
     if found.names:
         notes.append(unresolved(found.names, found.correlation))
     ratio = found.chi2 / found.degrees
-    if ratio > POOR + 5 * np.sqrt(2 / found.degrees):
+    if found.converged and ratio > POOR + 5 * np.sqrt(2 / found.degrees):
         notes.append(
             f"χ²_red = {ratio:.3g}: the model does not describe the series; errors of parameters are too small"
         )
-    if measured.scale_rel > 0:
+    if measured.scale_rel > 0 and found.converged:
         notes.append(
             f"measured c over the model's: {found.scale.value:.4f} ± {found.scale.error:.4f}; the run states "
             f"± {measured.scale_rel:.4f}"
         )
-    else:
+    elif not measured.scale_rel > 0:
         notes.append("the run states no uncertainty of its absolute scale: the systematic errors are missing")
     notes += [_amount(quantities, rows, model, found), _own_times(model, found)]
     return [note for note in notes if note]

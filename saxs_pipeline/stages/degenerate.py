@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from saxs_pipeline.types import BadInput, Floats
 UNRESOLVED = 1e-6
 """Smallest eigenvalue of the correlation matrix below which a series does not tell the parameters apart.
 
-For A, gamma, n and k1 it is 3e-5; with M0, or with the prefactor or D beside A and gamma, 2e-7 and less.
+For A, gamma, n and k1 it is 3e-5; with M0, or with the prefactor beside A and gamma, 2e-7 and less.
 """
 
 
@@ -24,17 +24,17 @@ class Degenerate(NamedTuple):
     reason: str
 
 
+STANDS_FOR = {"T": "gamma", "k_inf": "A", "r_c0": "A", "M0": "A"}
+"""Beside others a parameter acts as another: only gamma/T enters, and growth knows A·(r_c0 + B)^n·M0 as one factor."""
+
 KNOWN = (
     Degenerate(frozenset({"gamma", "T"}), "only gamma/T enters the model; fix T"),
-    Degenerate(frozenset({"P0"}), "P0 and the absolute scale of c are one factor; fix P0 and give the scale its error"),
-    Degenerate(
-        frozenset({"A", "D", "M0", "prefactor"}),
-        "A and D times any factor, with M0 and prefactor over it, give the same series; fix M0, D and prefactor",
-    ),
     Degenerate(frozenset({"A", "M0"}), "growth knows only the product A·M0 where the surface limits it; fix M0"),
     Degenerate(frozenset({"k_inf", "M0"}), "growth knows only the product k_inf·M0; fix M0"),
-    Degenerate(frozenset({"A", "gamma", "prefactor"}), "they trade against each other; fix prefactor"),
     Degenerate(frozenset({"A", "r_c0"}), "only A·(r_c0 + B)^n enters the model; fix r_c0"),
+    Degenerate(frozenset({"M0", "r_c0"}), "growth knows only the product A·(r_c0 + B)^n·M0; fix both"),
+    Degenerate(frozenset({"A", "gamma", "prefactor"}), "they trade against each other; fix prefactor"),
+    Degenerate(frozenset({"A", "D", "prefactor"}), "nucleation knows only D·prefactor; fix D"),
 )
 
 
@@ -46,16 +46,43 @@ def check(names: Sequence[str], model: KineticModel) -> None:
         raise BadInput(f"this model has no {', '.join(unknown)} to fit; its parameters are {possible}")
     if len(set(names)) < len(names):
         raise BadInput(f"{', '.join(names)} names a parameter twice")
-    for case in KNOWN:
-        if case.symbols <= set(names):
-            together = ", ".join(sorted(case.symbols))
-            raise BadInput(f"a series cannot give {together}: {case.reason}")
+    for roles in ({name: name for name in names}, {name: STANDS_FOR.get(name, name) for name in names}):
+        for case in KNOWN:
+            if case.symbols <= set(roles.values()):
+                together = ", ".join(sorted(name for name, role in roles.items() if role in case.symbols))
+                raise BadInput(f"a series cannot give {together}: {case.reason}")
+    for case in _of_this_model(frozenset(names), model):
+        if meant := sorted(case.symbols & set(names)):
+            raise BadInput(f"a series cannot give {', '.join(meant)}: {case.reason}")
+
+
+def _of_this_model(names: frozenset[str], model: KineticModel) -> Iterator[Degenerate]:
+    """What plays no part in this model, or does not beside the others that are fitted."""
+    if model.n == 0 and "n" not in names:
+        yield Degenerate(frozenset({"r_c0", "B"}), "with n = 0 adsorption is A at every radius; fix it, or fit n too")
+    if model.nucleation or model.desorption:
+        return
+    shares = "without nucleation and desorption only how growth is shared between sizes counts"
+    yield Degenerate(frozenset({"M0"}), f"{shares}, which it does not change; fix it")
+    transfer = {"alpha"} & names or model.alpha
+    if not transfer:
+        yield Degenerate(frozenset({"gamma", "T"}), f"{shares}, which it does not change; fix it")
+    if "alpha" in names and names & {"gamma", "T"}:
+        yield Degenerate(frozenset({"alpha", "gamma", "T"}), f"{shares}, by alpha·gamma/T alone; fix all but alpha")
+    rates = frozenset({"A", "k_inf", "r_c0"})
+    if model.D is None:
+        yield Degenerate(rates, f"{shares}, which it does not change where diffusion limits nothing; fix it")
+    elif len(names & (rates | {"D"})) > 1:
+        yield Degenerate(rates | {"D"}, f"{shares}, by the ratio of adsorption to D; fit one of them")
 
 
 def unresolved(names: Sequence[str], correlation: Floats) -> str:
-    """Which parameters the fit could not tell apart, "" if it could: those of a correlation matrix near singular."""
+    """Which parameters the fit could not tell apart, "" if it could: those of a correlation matrix near singular.
+
+    A matrix of NaN is that of a fit that did not converge, whose message says why.
+    """
     if not np.isfinite(correlation).all():
-        return f"the series does not determine all of {', '.join(names)}: the fit gives no errors; fix some of them"
+        return ""
     eigenvalues, vectors = np.linalg.eigh(correlation)
     if not eigenvalues[0] < UNRESOLVED:
         return ""

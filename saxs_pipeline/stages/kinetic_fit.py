@@ -25,11 +25,19 @@ from saxs_pipeline.types import Floats, Uncertain
 TOLERANCE = 1e-2
 """Relative change of χ² at which the coarse fit ends."""
 
-POLISH, SETTLED, LONGEST = 20, 0.03, 200.0
-"""Steps of the fine fit at most, and in standard errors: the step that is the last, the longest that is taken."""
+POLISH, STOPPED, SETTLED, LONGEST = 20, 3, 0.03, 200.0
+"""Steps of the fine fit at most, and in a row against a limit; in standard errors: the step that is the last, the
+longest that is taken."""
+
+PARTS = (1.0, 0.25, 0.06, 0.015)
+"""Of a step of the fine fit that are tried, until one ends where the model can be simulated."""
 
 MOST_EVALUATIONS = (40, 100)
 """Of the residuals by the coarse fit: first, and where that was not enough."""
+
+MOST_FITS, ANOTHER, DISTINCT, AS_GOOD = 3, 0.3, 3.0, 9.0
+"""Of D: fits that are tried; ln of the ratio from which on a start is another; standard errors between two fits, and
+difference of their χ², that make them contradict each other."""
 
 NOTHING = 1e6
 """Residual of every point where the model cannot be simulated or has no crystals."""
@@ -43,6 +51,7 @@ class KineticFit:
 
     by_scale (p,): how far each moves when all c are too large by the scale's stated uncertainty; scale: measured c over
     the model's; chi2 includes its prior, and is NaN without crystals to compare; message: why a fit did not converge.
+    Covariance and by_scale of such a fit are NaN: they hold at a minimum.
     """
 
     names: tuple[str, ...]
@@ -78,14 +87,57 @@ class KineticFit:
 def fit_model(measured: Measured, model: KineticModel, names: Sequence[str]) -> KineticFit:
     """Fit the parameters `names` (symbols; none: only the scale) and the scale to the series; see the module.
 
-    Raises BadInput for parameters that are unknown or cannot be told apart, and for a series that has too few points
-    or no positive definite covariance. A fit that does not converge says so in its message.
+    Raises BadInput for parameters that are unknown, play no part, cannot be told apart, or start outside the values a
+    fit looks for, and for a series that has too few points or no positive definite covariance. A fit that does not
+    converge says so in its message.
     """
     degenerate.check(names, model)
     problem = Problem(measured, model, tuple(names))
     if names:
-        return _refined(problem, search(problem))
+        return _best(problem, search(problem))
     return _refined(problem, np.zeros(0)) if measured.scale_rel > 0 else _as_it_is(problem)
+
+
+def _best(problem: Problem, starts: Sequence[Floats]) -> KineticFit:
+    """The fit from the first start; with D among the parameters the best from all whose D is another.
+
+    One that as good a fit contradicts has not converged.
+    """
+    fits = [_refined(problem, starts[0])]
+    if "D" in problem.names:
+        place = problem.names.index("D")
+        known = [problem.values(starts[0])[place], fits[0].values[place]]
+        for start in starts[1:]:
+            value = problem.values(start)[place]
+            if len(fits) < MOST_FITS and np.abs(np.log(value / known)).min() > ANOTHER:
+                fits.append(_refined(problem, start))
+                known += [value, fits[-1].values[place]]
+    best, *others = sorted(fits, key=lambda fit: (not fit.converged, fit.chi2))
+    for other in others if best.converged else ():
+        if _contradict(best, other):
+            return _doubted(best, other)
+    return best
+
+
+def _contradict(fit: KineticFit, other: KineticFit) -> bool:
+    """Whether D is another in the other fit, which describes the series as well."""
+    if not (other.converged and other.chi2 < fit.chi2 + AS_GOOD):
+        return False
+    place = fit.names.index("D")
+    error = math.sqrt(fit.covariance[place, place] + other.covariance[place, place])
+    return abs(float(fit.values[place] - other.values[place])) > DISTINCT * error
+
+
+def _doubted(fit: KineticFit, other: KineticFit) -> KineticFit:
+    """The fit without its errors, and what else D may be."""
+    both = " and ".join(f"{one.changes['D']:.3g} m^2/s (χ² {one.chi2:.1f})" for one in (fit, other))
+    return replace(
+        fit,
+        covariance=np.full_like(fit.covariance, np.nan),
+        by_scale=np.full_like(fit.by_scale, np.nan),
+        converged=False,
+        message=f"the fit did not converge: two values of D describe the series, {both}; fix D",
+    )
 
 
 def _refined(problem: Problem, start: Floats) -> KineticFit:
@@ -99,19 +151,32 @@ def _refined(problem: Problem, start: Floats) -> KineticFit:
         residual = _full(_around(fine * [scale, 1, 1], problem.measured), fine - problem.coarse(here))
         fit = descend(problem, here, scale, residual, tolerance=TOLERANCE, most=most)
         here, scale = working_point(problem, fit.params), float(fit.params["scale"].value)
-        solution = _Solution(here, scale, _covariance(problem, fit), float(fit.chisqr), math.inf)
+        solution = _Solution(here, scale, _covariance(problem, fit), math.inf)
         solution = _polished(problem, solution) if start.size else solution._replace(moved=0.0)
         limits = _at_limits(problem, solution.working)
         if solution.moved < SETTLED or limits:
             break
         here, scale = solution.working, solution.scale
-    return _result(problem, solution, _message(problem, solution, limits))
+    chi2 = _chi2(problem, solution.working, solution.scale)
+    return _result(problem, solution, chi2, _message(problem, solution, limits) if math.isfinite(chi2) else NO_CRYSTALS)
+
+
+def _chi2(problem: Problem, working: Floats, scale: float) -> float:
+    """χ² at a point with the solver's own steps, as the fits of single frames see it; NaN without crystals."""
+    fine = problem.fine(working)
+    if not np.isfinite(fine).all():
+        return math.nan
+    residuals = _full(_around(fine * [scale, 1, 1], problem.measured), np.zeros_like(fine))(fine, scale)
+    return float(residuals @ residuals)
 
 
 def _message(problem: Problem, solution: _Solution, limits: str) -> str:
     """Why the fit did not converge, "" if it did."""
-    if not np.isfinite(problem.fine(solution.working)).all():
-        return NO_CRYSTALS
+    size = solution.working.size
+    errors = np.sqrt(np.diagonal(solution.covariance)[:size])
+    loose = [name for name, is_so in zip(problem.names, errors > problem.room(solution.working), strict=True) if is_so]
+    if loose:
+        return f"the fit did not converge: the series does not determine {', '.join(loose)}, whose error has no limit"
     if limits:
         return f"the fit did not converge: {limits}"
     if solution.moved < SETTLED:
@@ -120,12 +185,11 @@ def _message(problem: Problem, solution: _Solution, limits: str) -> str:
 
 
 class _Solution(NamedTuple):
-    """Working parameters (p,), scale, covariance of both (p + 1, p + 1), χ², and the last step in standard errors."""
+    """Working parameters (p,), scale, covariance of both (p + 1, p + 1), and the last step in standard errors."""
 
     working: Floats
     scale: float
     covariance: Floats
-    chi2: float
     moved: float
 
 
@@ -135,29 +199,47 @@ def _polished(problem: Problem, solution: _Solution) -> _Solution:
     A and gamma lie in a valley in which χ² rises 3e-5 times as fast along as across: slopes of the coarse solver, right
     to 0.5 %, leave the fit a good part of a standard error from its floor.
     """
-    here, scale = solution.working, solution.scale
+    here, scale, stopped = solution.working, solution.scale, 0
+    plain = problem.precise(here)
     for _ in range(POLISH):
-        plain = problem.precise(here)
         fine = plain if problem.measured.seen is None else problem.fine(here)
         if not np.isfinite(fine).all():
             break
         residual = _full(_around(fine * [scale, 1, 1], problem.measured), fine - plain)
         at_point = residual(plain, scale)
         slopes = precise_jacobian(problem, here, plain, scale, residual)
-        length = np.linalg.norm(slopes, axis=0)
-        covariance = np.linalg.pinv((slopes / length).T @ (slopes / length), hermitian=True) / length / length[:, None]
-        step = -covariance @ (slopes.T @ at_point)
+        step, covariance = _newton(slopes, at_point, problem.room(here))
         full = np.zeros_like(solution.covariance)
         full[: step.size, : step.size] = covariance
         moved = float(np.max(np.abs(step) / np.sqrt(np.diagonal(covariance))))
-        step *= min(1.0, LONGEST / moved)
-        here = np.clip(here + step[: here.size], *problem.limits())
-        scale = scale + (step[-1] if step.size > here.size else 0.0)
-        predicted = at_point + slopes @ step
-        solution = _Solution(here, scale, full, float(predicted @ predicted), moved)
-        if moved < SETTLED:
+        step *= min(1.0, LONGEST / moved) if moved > 0 else 1.0
+        for part in PARTS:
+            free = here + part * step[: here.size]
+            there = np.clip(free, *problem.limits())
+            plain = problem.precise(there)
+            if np.isfinite(plain).all():
+                break
+        here, scale = there, scale + (part * step[-1] if step.size > here.size else 0.0)
+        stopped = 0 if np.array_equal(here, free) else stopped + 1
+        solution = _Solution(here, scale, full, moved)
+        if moved < SETTLED or stopped == STOPPED:
             break
     return solution
+
+
+def _newton(slopes: Floats, residuals: Floats, room: Floats) -> tuple[Floats, Floats]:
+    """The step of Gauss–Newton (m,) and the covariance (m, m) of slopes (k, m) and residuals (k,).
+
+    room (p,) of the first p: a parameter that could use all of it without a trace stays, with an infinite variance.
+    """
+    length = np.linalg.norm(slopes, axis=0)
+    idle = np.append(length[: room.size] * room < 1, np.zeros(length.size - room.size, dtype=bool))
+    length, scaled = np.where(idle, 1.0, length), np.where(idle, 0.0, slopes)
+    scaled = scaled / length
+    covariance = np.linalg.pinv(scaled.T @ scaled, hermitian=True) / length / length[:, None]
+    step = -covariance @ (slopes.T @ residuals)
+    covariance[idle, idle] = np.inf
+    return step, covariance
 
 
 def _around(fine: Floats, series: Measured) -> Measured:
@@ -170,9 +252,8 @@ def _around(fine: Floats, series: Measured) -> Measured:
 
 def _as_it_is(problem: Problem) -> KineticFit:
     """The comparison with nothing free."""
-    fine, none = problem.fine(np.zeros(0)), np.zeros((0, 0))
-    chi2 = float(np.sum(_full(_around(fine, problem.measured), np.zeros_like(fine))(fine, 1.0) ** 2))
-    message = "" if np.isfinite(fine).all() else NO_CRYSTALS
+    chi2, none = _chi2(problem, np.zeros(0), 1.0), np.zeros((0, 0))
+    message = "" if math.isfinite(chi2) else NO_CRYSTALS
     return KineticFit(
         names=(),
         values=np.zeros(0),
@@ -180,7 +261,7 @@ def _as_it_is(problem: Problem) -> KineticFit:
         by_scale=np.zeros(0),
         scale=Uncertain(1.0),
         chi2=chi2,
-        degrees=fine.size,
+        degrees=problem.measured.values.size,
         converged=not message,
         evaluations=problem.evaluations,
         message=message,
@@ -198,9 +279,10 @@ def _covariance(problem: Problem, fit: Any) -> Floats:
     return full
 
 
-def _result(problem: Problem, solution: _Solution, message: str) -> KineticFit:
-    here, scale, covariance = solution.working, solution.scale, solution.covariance
-    p = here.size
+def _result(problem: Problem, solution: _Solution, chi2: float, message: str) -> KineticFit:
+    here, scale, p = solution.working, solution.scale, solution.working.size
+    variance = float(solution.covariance[p, p])
+    covariance = np.full_like(solution.covariance, np.nan) if message else solution.covariance
     jacobian, rel = problem.per_working(here), problem.measured.scale_rel
     in_values = covariance[:p, :p] * jacobian * jacobian[:, None]
     # a parameter moves by cov(p, scale)/rel² with the prior's centre; c too large by rel is that centre too low by rel
@@ -210,8 +292,8 @@ def _result(problem: Problem, solution: _Solution, message: str) -> KineticFit:
         values=problem.values(here),
         covariance=in_values,
         by_scale=by_scale,
-        scale=Uncertain(scale, math.sqrt(covariance[p, p])),
-        chi2=math.nan if message == NO_CRYSTALS else solution.chi2,
+        scale=Uncertain(scale, math.sqrt(variance) if math.isfinite(variance) else rel),
+        chi2=chi2,
         degrees=problem.measured.values.size - p,
         converged=not message,
         evaluations=problem.evaluations,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from saxs_pipeline.kinetic_config import LIMITS, KineticModel
+from saxs_pipeline.kinetic_config import LIMITS, UNITS, KineticModel
 from saxs_pipeline.science.population import ETA, Development, at, simulate
 from saxs_pipeline.types import BadInput, Floats
 
@@ -60,7 +60,7 @@ class Measured:
 
 
 class Problem:
-    """The model as a function of the working parameters (p,): logarithms, or as they are (LINEAR)."""
+    """The model as a function of the working parameters (p,): logarithms, powers (POWERS), or as they are (LINEAR)."""
 
     def __init__(self, measured: Measured, model: KineticModel, names: tuple[str, ...]) -> None:
         if measured.values.size <= len(names):
@@ -69,6 +69,11 @@ class Problem:
             np.linalg.cholesky(measured.covariance)
         except np.linalg.LinAlgError:
             raise BadInput("fit: the covariance of the series is not positive definite; has it errors?") from None
+        for name in names:
+            low, high = LIMITS.get(name, (0.0, math.inf))
+            if not low <= model.value(name) <= high:
+                where = f"{name} starts at {model.value(name):.4g} {UNITS[name]}".rstrip()
+                raise BadInput(f"fit: {where}; start it between {low:g} and {high:g}")
         self.measured, self.model, self.names = measured, model, names
         self.is_linear = np.array([name in LINEAR for name in names], dtype=bool)
         self.given = np.array([model.value(name) for name in names])
@@ -85,6 +90,12 @@ class Problem:
         given = np.array([LIMITS.get(name, (-math.inf, math.inf)) for name in self.names]).reshape(-1, 2).T
         low, high = np.where(self.is_linear, given, [self.given / REACH, self.given * REACH])
         return self.working(low), self.working(high)
+
+    def room(self, working: Floats) -> Floats:
+        """How far each may go altogether, from limit to limit, in working parameters at this point; (p,)."""
+        low, high = np.array([LIMITS.get(name, (0.0, 0.0)) for name in self.names]).reshape(-1, 2).T
+        per_log = self.values(working) / self.per_working(working)
+        return np.where(self.is_linear, high - low, 2 * math.log(REACH) * per_log)
 
     def working(self, values: Floats) -> Floats:
         """Values in SI → working parameters, (p,)."""

@@ -13,6 +13,7 @@ from saxs_pipeline.types import Floats
 
 LADDERS = {"gamma": (0.33, 0.4, 0.5, 0.62, 0.75, 0.88, 1.0, 1.15, 1.35, 1.65, 2.0, 2.5, 3.0), "A": (0.33, 1.0, 3.0)}
 LADDERS["k_inf"] = LADDERS["A"]
+LADDERS["D"] = (0.33, 0.57, 1.0, 1.7, 3.0)
 """Factors on the start that are tried; next to each other along gamma the model still has crystals."""
 
 LADDER_SLACK = np.array([0.1, 0.03, 0.1])
@@ -30,21 +31,23 @@ MOST_EVALUATIONS = 20
 """A descent that takes longer creeps along the valley, and another one is nearer."""
 
 
-def search(problem: Problem) -> Floats:
-    """Working parameters (p,) near enough to the solution for Levenberg–Marquardt, from those of the parameter file.
+def search(problem: Problem) -> list[Floats]:
+    """Working parameters (p,) from which to fit, the best first, found from those of the parameter file.
 
     The generation of monomers follows from those found in crystals, without a simulation. For each of a few adsorption
     rates around the start the best of a ladder of surface energies is refined on the logarithms of c, r and σ_r, in
-    which the model is far less curved than in their values; the best of these is taken. (One alone may end far down
-    the curved valley along which adsorption rate and surface energy trade against each other.)
+    which the model is far less curved than in their values. (One alone may end far down the curved valley along which
+    adsorption rate and surface energy trade against each other.) D has steps of its own: it speeds up nucleation and
+    growth, of which one raises c and the other lowers it, so that χ² may have several minima.
     """
     residual, on_ladder = _logarithmic(problem, SLACK), _logarithmic(problem, LADDER_SLACK)
     rate = "k_inf" if "k_inf" in problem.names else "A"
     tried = [
         _refined(problem, min(_ladder(problem, point, "gamma"), key=partial(_rough_cost, problem, on_ladder)), residual)
-        for point in _ladder(problem, _generation(problem, problem.start()), rate)
+        for by_rate in _ladder(problem, _generation(problem, problem.start()), rate)
+        for point in _ladder(problem, by_rate, "D")
     ]
-    return min(tried, key=lambda result: result[0])[1]
+    return [point for _, point in sorted(tried, key=lambda result: result[0])]
 
 
 def _refined(problem: Problem, start: Floats, residual: Residual) -> tuple[float, Floats]:

@@ -24,8 +24,9 @@ _MOST_STEPS = 100
 def overlay(aliquots: Aliquots, result: RunResult, scale: float | None) -> ScaledAliquots:
     """The aliquots with the scale by which c and yield agree with the series: aliquot = scale · in situ (paper: 0.8).
 
-    r is not scaled, and where there is nothing else there is no scale. A given scale is taken as it is, with error 0; None fits it to c and yield of all aliquots within
-    the time of the sound frames, weighted by the errors of both sides and by their correlation within an aliquot. Its
+    r is not scaled, and where there is nothing else there is no scale. A given scale is taken as it is, with error 0;
+    None fits it to c and yield of all aliquots within the time of the sound frames, weighted by the errors of both
+    sides and by their correlation within an aliquot. Its
     error contains what the aliquots share of the series: the background, and frames near to several of them. What is
     common to all frames or to all aliquots (absolute scale, absorption coefficient) is what the scale takes up.
     Raises BadInput where no aliquot lies within the time of the series, or none has c or yield to compare.

@@ -155,6 +155,12 @@ def test_the_fitted_law_goes_through_the_points_and_the_others_keep_their_consta
     assert np.ptp(first**2 - second**2) < 1e-9
 
 
+def test_a_solution_in_which_nothing_grows_is_drawn_too():
+    drawing = draw_growth_rate(replace(TABLE_S4_1, desorption=False), 0.0)
+    assert not np.any(drawing.figure.axes[0].lines[0].get_ydata())
+    assert np.isfinite(drawing.figure.axes[-1].get_ylim()).all()
+
+
 def test_measured_radii_are_drawn_with_their_errors(bimodal):
     radii, _, drawing = bimodal
     points = drawing.figure.axes[0].containers[0]

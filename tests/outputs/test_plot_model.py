@@ -13,6 +13,8 @@ from saxs_pipeline.outputs.plot_snapshots import draw_snapshots, shades, snapsho
 from saxs_pipeline.outputs.plot_style import BLACK, BLUE, GREEN, RC, VERMILLION
 from saxs_pipeline.outputs.simulated import summarise
 from saxs_pipeline.science import population
+from saxs_pipeline.science.conversion import Tabulated
+from saxs_pipeline.science.kinetics import Crystals
 from tests.outputs import known_model
 
 COLORS = {0.0: BLUE, 2.0: GREEN, 4.0: VERMILLION}
@@ -298,3 +300,13 @@ def test_crystals_of_one_size_have_no_density_to_draw():
     sharp = known_model.simulated(2.0, one_size, 240.0, (240.0,))
     assert draw_snapshots(sharp) is None
     assert "σ_r = 0 nm" in draw_development(sharp).alt
+
+
+@pytest.mark.parametrize("crystals", [(), (Crystals(0.025, 1.2e-9, 1e-10),)])
+def test_nothing_that_forms_before_the_end_is_drawn_without_a_warning(crystals):
+    late = Tabulated((300.0, 540.0), (0.05, 0.05))
+    nothing = replace(known_model.calibrated(2.0), conversion=late, crystals=crystals, nucleation=not crystals)
+    drawing = draw_development(known_model.simulated(2.0, nothing, 240.0, (240.0,)))
+    assert all(np.isfinite(ax.get_ylim()).all() and np.ptp(ax.get_ylim()) > 0 for ax in drawing.figure.axes)
+    c = panel(drawing, r"c_\mathrm{NC}")
+    assert (c.get_ylim()[0] == 0) == bool(crystals)

@@ -226,3 +226,30 @@ def test_radii_that_make_no_sense_are_refused(bad):
     columns[bad] = columns[bad][:-1]
     with pytest.raises(BadInput, match="equally often"):
         growth.with_exponent(*columns, 1.0)
+
+
+def test_an_exponent_with_an_error_beyond_the_searched_range_is_undetermined():
+    """Errors as large as the radii allow |n| < 0.4 alone; the best n lies inside, its error is 17 times that."""
+    r2 = np.linspace(1.2, 1.5, 6)
+    r1 = growth.bimodal_radius(r2, 1.8, 1.2, -0.3)
+    found = growth.fit_exponent(r1, r1, r2, r2)
+    assert abs(found.exponent.value + 0.3) < 1e-3
+    assert found.exponent.error == np.inf
+    assert "not determined" in found.notes[0]
+    assert not growth.fit_exponent(*series(1.0, 0.01, 0)).notes
+
+
+@pytest.mark.parametrize(
+    ("r1", "error", "hint"),
+    [
+        (1e200, 0.01, r"e\+200"),
+        (1e-200, 0.01, "1e-200"),
+        (2000.0, 0.01, "factor"),
+        (2.0, 1e-200, "errors"),
+        (2.0, 1e200, "errors"),
+    ],
+)
+def test_numbers_that_are_no_radii_of_crystals_are_refused(r1, error, hint):
+    first, second = r1 * np.array([1.0, 1.1, 1.2]), np.array([1.0, 1.2, 1.4])
+    with pytest.raises(BadInput, match=hint):
+        growth.fit_exponent(first, error * first, second, 0.01 * second)

@@ -16,7 +16,7 @@ from saxs_pipeline.science.population import at, simulate
 from saxs_pipeline.stages import fit as fit_stage
 from saxs_pipeline.stages import kinetic_fit
 from saxs_pipeline.stages.compare import compare
-from saxs_pipeline.stages.degenerate import unresolved
+from saxs_pipeline.stages.degenerate import check, unresolved
 from saxs_pipeline.stages.kinetic_fit import fit_model
 from saxs_pipeline.stages.kinetic_problem import Measured
 from saxs_pipeline.stages.quantify import quantify
@@ -150,6 +150,7 @@ def test_a_fit_that_runs_into_a_limit_has_not_converged():
 
 def test_a_fit_that_has_not_settled_says_how_far_it_still_moves(monkeypatch):
     monkeypatch.setattr(kinetic_fit, "POLISH", 1)
+    monkeypatch.setattr(kinetic_fit, "SETTLED", 1e-12)
     monkeypatch.setattr(kinetic_fit, "MOST_EVALUATIONS", (1,))
     found = fit_model(series(1), model(), ("n", "k1"))
     assert not found.converged
@@ -164,6 +165,15 @@ def test_larger_errors_make_larger_uncertainties():
     assert second.chi2 == pytest.approx(first.chi2 / 4, rel=0.02)
 
 
+def test_the_amount_of_precursor_is_known_as_well_as_the_scale_and_the_radius():
+    """Crystal volume is P0 times scale; with A and gamma free, nothing else tells the amount better than the scale."""
+    found = fit_model(series(7), off(1, 1, 1, n=2), ("A", "gamma", "n", "k1", "P0"))
+    assert found.converged, found.message
+    assert np.abs(pulls(found)).max() < 3.5
+    relative = np.sqrt(np.diagonal(found.covariance))[-1] / found.values[-1]
+    assert 0.001 < relative < 0.03
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [
@@ -172,9 +182,12 @@ def test_larger_errors_make_larger_uncertainties():
         (("A", "M0"), "A·M0"),
         (("prefactor", "A", "gamma"), "prefactor"),
         (("A", "r_c0"), r"A·\(r_c0 \+ B\)\^n"),
-        (("P0", "k1"), "scale"),
         (("k2",), "k1"),
         (("n", "n"), "twice"),
+        (("A", "T", "prefactor"), "A, T, prefactor: they trade"),
+        (("r_c0", "gamma", "prefactor"), "they trade"),
+        (("M0", "r_c0"), "product"),
+        (("D", "M0", "prefactor"), "D·prefactor"),
     ],
 )
 def test_what_cannot_be_told_apart_is_refused(names, words):
@@ -186,7 +199,77 @@ def test_parameters_that_a_series_does_not_tell_apart_are_named():
     correlation = np.array([[1, 0.2, 0.2], [0.2, 1, 0.9999999], [0.2, 0.9999999, 1]])
     assert "B, D apart" in unresolved(("n", "B", "D"), correlation)
     assert unresolved(("n", "B"), np.array([[1, 0.99], [0.99, 1]])) == ""
-    assert "no errors" in unresolved(("n", "B"), np.full((2, 2), np.nan))
+    assert unresolved(("n", "B"), np.full((2, 2), np.nan)) == "", "a fit that did not converge has said why"
+
+
+@pytest.mark.parametrize("names", [("gamma",), ("T",), ("M0",), ("A",), ("r_c0", "n"), ("gamma", "n")])
+def test_what_plays_no_part_without_nucleation_and_desorption_is_refused(names):
+    grows = runfile.load_model(CONFIGS / "kinetics-growth-only.yaml").config
+    with pytest.raises(BadInput, match="how growth is shared"):
+        fit_model(series(1), grows, names)
+    for free in (("D",), ("A",)):
+        check(free, grows.model_copy(update={"D": 5e-10}))
+    with pytest.raises(BadInput, match="ratio of adsorption to D"):
+        check(("A", "D"), grows.model_copy(update={"D": 5e-10}))
+    relation = grows.model_copy(update={"adsorption": "linear_free_energy", "n": None, "alpha": 0.5, "k_inf": 4e-3})
+    relation = relation.model_copy(update={"A": None, "r_c0": None})
+    check(("gamma",), relation)
+    with pytest.raises(BadInput, match="alpha·gamma/T"):
+        check(("alpha", "gamma"), relation)
+
+
+def test_the_radius_at_which_adsorption_is_a_plays_no_part_without_an_exponent():
+    with pytest.raises(BadInput, match="r_c0: with n = 0"):
+        fit_model(series(1), off(1, 1, 1, n=0), ("r_c0",))
+    check(("n", "r_c0"), off(1, 1, 1, n=0))
+
+
+def test_a_parameter_that_leaves_no_trace_in_the_series_is_named():
+    """Diffusion 10⁹ times as fast as the surface takes monomers up: D shifts a growth rate by 1e-9 of itself."""
+    grows = runfile.load_model(CONFIGS / "kinetics-growth-only.yaml", ("D=1 m^2/s",)).config
+    time = np.geomspace(8, 230, 20)
+    crystals = at(simulate(grows.synthesis(), 240), time).all
+    truth = np.stack([crystals.c_umol_L, crystals.radius_nm, crystals.sigma_nm**2], axis=1)
+    errors = 0.01 * truth
+    noisy = truth + errors * np.random.default_rng(1).standard_normal(truth.shape)
+    found = fit_model(Measured(time, noisy, np.diag(errors.ravel() ** 2), 0.02), grows, ("D", "n"))
+    assert not found.converged
+    assert found.message.endswith("the series does not determine D, whose error has no limit")
+    assert found.changes["n"] == pytest.approx(2, abs=0.1)
+    assert np.isnan(found.covariance).all()
+    assert np.isfinite([*found.values, found.chi2, *found.scale]).all()
+
+
+def test_a_start_outside_of_what_a_fit_looks_for_is_refused():
+    with pytest.raises(BadInput, match="T starts at 150 K; start it between 200 and 1000"):
+        fit_model(series(1), model("T=150 K"), ("T",))
+
+
+@pytest.mark.parametrize(("names", "factors"), [(("A", "n"), (100, 1, 1)), (("k1",), (1, 1, 100))])
+def test_chi2_of_a_fit_at_a_limit_is_that_of_its_own_point(names, factors):
+    measured, begin = series(4), off(*factors)
+    found = fit_model(measured, begin, names)
+    assert "stopped at the limit" in found.message
+    crystals = at(simulate(begin.synthesis(found.changes), 2275.8), measured.time_s).all
+    there = np.stack([found.scale.value * crystals.c_umol_L, crystals.radius_nm, crystals.sigma_nm**2], axis=1)
+    there[:, 1:] = np.where(np.isfinite(there[:, 1:]), there[:, 1:], there[np.isfinite(there[:, 1])][0, 1:])
+    off_by = np.linalg.solve(np.linalg.cholesky(measured.covariance), (there - measured.values).ravel())
+    expected = off_by @ off_by + ((found.scale.value - 1) / measured.scale_rel) ** 2
+    assert found.chi2 == pytest.approx(expected, rel=1e-6)
+    assert np.isnan(found.covariance).all(), "no errors away from a minimum"
+
+
+@pytest.mark.parametrize("start", ["1e-9", "3e-10"])
+def test_the_diffusion_coefficient_is_found_in_either_valley_or_both_are_named(start):
+    """c rises with D by nucleation and falls by growth: χ² of this model has minima at 5e-10 and 8.6e-10 m²/s."""
+    plain = fit_model(series(1), model(f"D={start} m^2/s"), ("D",))
+    assert plain.converged, plain.message
+    assert np.abs(pulls(plain)).max() < 3.5
+    torn = fit_model(series(2), model(f"D={start} m^2/s"), ("D",))
+    assert not torn.converged
+    assert "two values of D describe the series" in torn.message
+    assert "8.62e-10" in torn.message
+    assert "4.97e-10" in torn.message
 
 
 # --- whole curves ----------------------------------------------------------------------------------------------------
@@ -295,3 +378,31 @@ def test_a_model_without_crystals_says_so():
     assert "no crystals" in fit.message
     with pytest.raises(BadInput, match="lower gamma"):
         compare(run(), off(1, 3, 1))
+
+
+def growth_only(c):
+    """Starting crystals of c µmol/L, 1.2 ± 0.1 nm, and 12 mol/m³ of monomers until 240 s."""
+    crystals = f"crystals=[{{c: {c} µmol/L, r: 1.2 nm, sigma: 0.1 nm}}]"
+    return runfile.load_model(CONFIGS / "kinetics-growth-only.yaml", (crystals,)).config
+
+
+MONOMERS_PER_UMOL = 1e-3 * 4 * np.pi / 3 * (1.2**3 + 3 * 1.2 * 0.1**2) / 5.59e-2
+"""mol/m³ in 1 µmol/L of them: c⟨V⟩/v₀."""
+
+
+def test_monomers_in_starting_crystals_are_part_of_the_amount():
+    """Together the 27 mol/m³ of the run; and 25 µmol/L of crystals are 15.3 mol/m³."""
+    enough = compare(run(), growth_only(15 / MONOMERS_PER_UMOL)).notes
+    assert not any("crystal volume" in note for note in enough)
+    expected = (12 + 25 * MONOMERS_PER_UMOL) / 27
+    assert any(f"would make {expected:.3f} times" in note for note in compare(run(), growth_only(25)).notes)
+
+
+def test_crystals_that_are_there_at_the_start_have_no_t98():
+    """Growth takes up all that forms: 98 % of the yield at (0.98(K + 12) - K)/0.05 s, K mol/m³ at the start."""
+    start = 25 * MONOMERS_PER_UMOL
+    expected = (0.98 * (start + 12) - start) / 0.05
+    (note,) = (note for note in compare(run(), growth_only(25)).notes if "98 %" in note)
+    assert f"98 % of the yield at {expected:.4g} s" in note
+    assert "share" not in note
+    assert "98 % of c" not in note
