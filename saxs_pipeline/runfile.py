@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -251,18 +251,25 @@ def _plain(node: Any, location: Location, positions: dict[Location, Position]) -
 def _explain(detail: Any, model: type[BaseModel]) -> list[tuple[Location, str]]:
     """Where and what, from one of pydantic's error records."""
     location: Location = tuple(detail["loc"])
-    kind, message = detail["type"], str(detail["msg"])
-    if kind == "misplaced":
+    if detail["type"] == "misplaced":
         return [((*location, key) if key else location, text) for key, text in detail["ctx"]["places"]]
-    if kind == "extra_forbidden":
-        return [(location, f"unknown key{_suggestion(location, model)}")]
-    if kind == "missing":
-        return [(location, "is missing; " + _meaning(location, model))]
-    if kind == "value_error":
-        return [(location, message.removeprefix("Value error, "))]
-    if kind in ("model_type", "model_attributes_type"):
-        return [(location, "must be a section with keys of its own")]
-    return [(location, f"{message[0].lower()}{message[1:]}, got {detail.get('input')!r:.60}")]
+    return [(location, _mistake(detail, location, model))]
+
+
+def _mistake(detail: Any, location: Location, model: type[BaseModel]) -> str:
+    """What is wrong, in the words of a run file instead of pydantic's."""
+    message, given, context = str(detail["msg"]), detail.get("input"), detail.get("ctx", {})
+    texts: dict[str, Callable[[], str]] = {
+        "extra_forbidden": lambda: f"unknown key{_suggestion(location, model)}",
+        "missing": lambda: "is missing; " + _meaning(location, model),
+        "value_error": lambda: message.removeprefix("Value error, "),
+        "model_type": lambda: "must be a section with keys of its own",
+        "tuple_type": lambda: f"must be a list in brackets, such as [{given!s:.40}]",
+        "too_short": lambda: f"must have at least {context['min_length']}, but has {context['actual_length']}",
+    }
+    same = {"model_attributes_type": "model_type", "list_type": "tuple_type"}
+    kind = same.get(detail["type"], detail["type"])
+    return texts[kind]() if kind in texts else f"{message[0].lower()}{message[1:]}, got {given!r:.60}"
 
 
 def _section(location: Location, model: type[BaseModel]) -> Any:

@@ -211,6 +211,8 @@ def test_all_mistakes_at_once_with_their_places(tmp_path):
         ([("n: 2", "n: 2\nsnapshots: [5 s, 5]")], "snapshots.1", "unit"),
         ([("n: 2", "n: 2\nscan: {n: []}")], "scan.n", "at least 1"),
         ([("n: 2", "n: 2\nscan: {m: [1]}")], "scan.m", "known here: n"),
+        ([("n: 2", "n: 2\nscan: {n: []}")], "scan.n", "must have at least 1, but has 0"),
+        ([("n: 2", "n: 2\nscan: {n: 3}")], "scan.n", "must be a list in brackets, such as [3]"),
         ([("n: 2", "n: 200")], "n", "20"),
         ([("desorption: true\n", "")], "desorption", "whether monomers leave"),
         ([("P0: 27 mmol/L", "P0: 27 mm")], "P0", "not a unit of this quantity"),
