@@ -190,7 +190,7 @@ def parameter_text(parameter: KineticParameter) -> str:
     if parameter.fitted and not math.isfinite(parameter.statistical):
         return f"{plus_minus(parameter.value, unit=unit_text(parameter.unit))} (not converged)"
     errors = [parameter.statistical] if parameter.fitted else []
-    if parameter.fitted and parameter.systematic > 0.005 * parameter.statistical:  # less has no digit left
+    if parameter.fitted and parameter.systematic > 0.05 * parameter.statistical:  # less has no digit left
         errors.append(parameter.systematic)
     return plus_minus(parameter.value, *errors, unit=unit_text(parameter.unit))
 
