@@ -149,8 +149,6 @@ class CrystalSet(Section):
 
     @model_validator(mode="after")
     def _possible_radii(self) -> Self:
-        if self.r > 1e-7:
-            raise misplaced("r", f"{self.r * 1e9:.4g} nm is too large for this model; 100 nm at most")
         if self.sigma > self.r / 4:
             raise misplaced("sigma", "must not exceed a quarter of r: a Gaussian would reach radii below zero")
         return self
@@ -294,17 +292,13 @@ class KineticModel(Section):
 
     def _impossible(self) -> Iterator[tuple[str, str]]:
         kelvin = [self.T] if isinstance(self.T, float) else [value for _, value in self.T]
-        sets = {"injections": ((self.injections, ("P0", "partner"))), "crystals": (self.crystals, ("c", "r", "sigma"))}
         values = [
             *((symbol, symbol, self.value(symbol)) for symbol in self.symbols if symbol in RANGES and symbol != "T"),
             *(("T", "T", value) for value in kelvin),
             *(("generation", "generation", rate) for _, rate in self.generation or ()),
-            *(
-                (key, one, getattr(set_, one) or 0.0)
-                for key, (all_, names) in sets.items()
-                for set_ in all_
-                for one in names
-            ),
+            *(("injections", "P0", injection.P0) for injection in self.injections),
+            *(("injections", "partner", injection.partner or 0.0) for injection in self.injections),
+            *(("crystals", name, getattr(one, name)) for one in self.crystals for name in ("c", "r", "sigma")),
         ]
         wrong = list(outside(values))
         yield from wrong or capillary(self.gamma, self.v0, min(kelvin))

@@ -16,6 +16,9 @@ from saxs_pipeline.types import BadInput
 
 Rows = list[tuple[str, str]]
 
+LARGEST_SUPERSATURATION = 1e30
+"""Of `growth`; the highest that any synthesis reaches in the model are some hundred."""
+
 
 def model(loaded: ModelFile, out: Path | None, *, quiet: bool = False) -> Rows:
     """Simulate a parameter file and its scan; files go to `out`, if given, and a summary is returned."""
@@ -92,6 +95,11 @@ def growth(loaded: ModelFile, supersaturation: float, folder: Path) -> Rows:
     """Growth rate against the radius at a supersaturation; table and figure go to `folder`."""
     from saxs_pipeline.outputs.growth_files import write_growth_rate
 
+    if not 0 <= supersaturation <= LARGEST_SUPERSATURATION:
+        largest = f"{LARGEST_SUPERSATURATION:g}".replace("e+", "e")
+        raise BadInput(f"--supersaturation {supersaturation:g}: give a number from 0 to {largest}, e.g. 50")
+    if supersaturation == 0 and not loaded.config.desorption:
+        raise BadInput("--supersaturation 0: without desorption nothing grows or dissolves; give a number above 0")
     with staged(folder) as staging:
         return write_growth_rate(loaded.config.synthesis(), supersaturation, staging)
 

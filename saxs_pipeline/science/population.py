@@ -12,6 +12,7 @@ import numpy as np
 from saxs_pipeline.science import cohorts
 from saxs_pipeline.science.characteristics import traced
 from saxs_pipeline.science.cohorts import NM
+from saxs_pipeline.science.completion import all_monomers
 from saxs_pipeline.science.interpolation import interpolated, reached
 from saxs_pipeline.science.kinetics import Synthesis
 from saxs_pipeline.types import BadInput, Floats
@@ -125,7 +126,7 @@ class _Solver:
     def __init__(self, synthesis: Synthesis, end_s: float, eta: float, sizes: bool) -> None:
         self.synthesis, self.end_s, self.eta, self.sizes = synthesis, end_s, eta, sizes
         self.crystals = cohorts.existing(synthesis)
-        self.started = cohorts.monomers(self.crystals, synthesis)
+        self.started, self.everything = cohorts.monomers(self.crystals, synthesis), all_monomers(synthesis)
         self.time_s = self.formed = self.freed = self.guess = self.clock_zero_s = 0.0
         self.wanted = cohorts.demand(self.crystals, synthesis, synthesis.capillary_m(0.0))
         self.origin = 1 if synthesis.crystals else 0
@@ -213,25 +214,24 @@ class _Solver:
         sets = [slice(None), *(self.crystals.origin == k for k in range(self.origins))] if self.origins > 1 else [...]
         moments = tuple(_moments(number[chosen], radius[chosen]) for chosen in sets)
         inside = cohorts.monomers(self.crystals, self.synthesis)
-        everything = self.synthesis.conversion.total_mol_m3 + self.started
-        self._require_monomers(now.supersaturation, everything)
+        self._require_monomers(now.supersaturation)
         log_s = math.log(now.supersaturation) if now.supersaturation > 1 else math.nan
         return _Row(
             time_s=time,
             moments=moments if self.origins > 1 else moments * 2,
-            yield_=inside / everything,
+            yield_=inside / self.everything,
             supersaturation=now.supersaturation,
             critical_radius_nm=self.wanted.nuclei.capillary / log_s,
             generation=now.nuclei.uptake + now.uptake,
             nucleation=now.nuclei.uptake,
             growth=now.uptake,
             sizes=_deposited(number, radius) if self.sizes else np.empty(0),
-            drift=abs(inside + self.freed - self.formed - self.started) / everything,
+            drift=abs(inside + self.freed - self.formed - self.started) / self.everything,
         )
 
-    def _require_monomers(self, supersaturation: float, everything: float) -> None:
+    def _require_monomers(self, supersaturation: float) -> None:
         """Raise BadInput where quasi-stationarity would need more monomers in solution than there are."""
-        if supersaturation * self.synthesis.solubility_mol_m3 > everything:
+        if supersaturation * self.synthesis.solubility_mol_m3 > self.everything:
             raise BadInput(
                 f"kinetic model: at {self.time_s:.3g} s nucleation and growth need S = {supersaturation:.3g}, more "
                 "monomers in solution than there are at all; lower gamma, or raise A or the prefactor"

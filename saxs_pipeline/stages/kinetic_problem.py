@@ -180,7 +180,8 @@ Residual = Callable[[Floats, float], Floats]
 def descend(problem: Problem, start: Floats, scale: float, residual: Residual, *, tolerance: float, most: int) -> Any:
     """lmfit's result of minimising the residuals over the working parameters and the scale, from a start.
 
-    tolerance: relative change of χ² and of the parameters at which it ends; most: evaluations of the residuals.
+    tolerance: relative change of χ² at which it ends, for in a valley the parameters go on moving long after it; most:
+    evaluations of the residuals.
     """
     from lmfit import Minimizer, Parameters
 
