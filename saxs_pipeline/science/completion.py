@@ -44,5 +44,13 @@ def completion(development: Development) -> Completion:
     return Completion(_done(time, c, most), _done(time, development.yield_, 1.0))
 
 
+def t98(time_s: Floats, values: Floats, *, final: float | None = None) -> float:
+    """Time (s) at which values (n,) first reach 98 % of `final`, by default of their last value; NaN if never.
+
+    A yield is counted against all that can form: `final=1`; its t98 is then ln 50/k₁ in a first-order conversion.
+    """
+    return reached(time_s, values, NEARLY * float(values[-1] if final is None else final))
+
+
 def _done(time: Floats, values: Floats, end: float) -> float:
-    return reached(time, values, NEARLY * end) if values[0] < NEARLY * end else math.nan
+    return t98(time, values, final=end) if values[0] < NEARLY * end else math.nan

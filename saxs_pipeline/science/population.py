@@ -13,7 +13,7 @@ from saxs_pipeline.science import cohorts
 from saxs_pipeline.science.characteristics import traced
 from saxs_pipeline.science.cohorts import NM
 from saxs_pipeline.science.completion import all_monomers
-from saxs_pipeline.science.interpolation import interpolated, reached
+from saxs_pipeline.science.interpolation import interpolated
 from saxs_pipeline.science.kinetics import Synthesis
 from saxs_pipeline.types import BadInput, Floats
 
@@ -347,14 +347,6 @@ def _moments_at(moments: Moments, there: Callable[[Floats], Floats]) -> Moments:
     return Moments(
         *(there(column) for column in (moments.c_umol_L, moments.radius_nm, moments.sigma_nm, moments.skewness))
     )
-
-
-def t98(time_s: Floats, values: Floats, *, final: float | None = None) -> float:
-    """Time (s) at which values (n,) first reach 98 % of `final`, by default of their last value; NaN if never.
-
-    A yield is counted against all that can form: `final=1`; its t98 is then ln 50/k₁ in a first-order conversion.
-    """
-    return reached(time_s, values, 0.98 * float(values[-1] if final is None else final))
 
 
 def density(synthesis: Synthesis, development: Development, times_s: Sequence[float], radius_nm: Floats) -> Floats:

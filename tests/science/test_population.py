@@ -11,9 +11,10 @@ from scipy.integrate import quad, solve_ivp
 from scipy.optimize import brentq
 
 from saxs_pipeline.science import population
+from saxs_pipeline.science.completion import t98
 from saxs_pipeline.science.conversion import FirstOrder, SecondOrder, Tabulated, TemperatureProgram
 from saxs_pipeline.science.kinetics import Crystals, LinearFreeEnergy, Superfocusing, Synthesis
-from saxs_pipeline.science.population import Development, at, density, simulate, t98
+from saxs_pipeline.science.population import Development, at, density, simulate
 from saxs_pipeline.types import BadInput
 from tests.science import finite_volume
 
