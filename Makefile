@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check bench clean
+.PHONY: install demo test chromium check bench clean
 
 # The venv is made without pip and filled by the caller's: Debian's Python has pip but may lack ensurepip.
 .venv/bin/python:
@@ -24,10 +24,17 @@ demo: install
 # Two processes; the tests of a file stay together and share what they set up.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-test: .venv/.installed-test
+test: .venv/.installed-test chromium
 	$(PYTEST)
 
-check: .venv/.installed-test
+# Debian's Chromium for the tests of the live page; where it cannot be had they skip, and say so.
+chromium:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { test "$$(id -u)" = 0 && \
+	  command -v apt-get >/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 || \
+	  echo "Chromium is not installed: the browser tests will skip"
+
+check: .venv/.installed-test chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -40,6 +47,8 @@ bench: .venv/.installed-test
 	$(BIN)/python benchmarks/kinetics.py
 	$(BIN)/python benchmarks/kinetic_fit.py 20
 	$(BIN)/python benchmarks/circle.py
+	$(BIN)/python benchmarks/live.py
+	$(BIN)/python benchmarks/scaling.py
 
 clean:
 	rm -rf .venv sample_data/results

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from saxs_pipeline.engine_config import Engine
 from saxs_pipeline.fields import (
     Files,
     Folder,
@@ -276,16 +277,6 @@ class Model(Section):
         if not self.q_min < self.q_max:
             raise misplaced("q_max", f"q_max must be larger than q_min ({self.q_min:g} 1/nm)")
         return self
-
-
-class Engine(Section):
-    """Where the chunks run; results do not depend on it."""
-
-    scheduler: Literal["synchronous", "threads", "processes"] = "threads"
-    workers: Annotated[int, Field(ge=1, le=1024)] | None = Field(None, description="default: number of cores")
-    chunk: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
-        None, description="frames per task; default: 1 to 32, as many as fit into 16 MiB"
-    )
 
 
 class Output(Section):

@@ -6,9 +6,10 @@ Each validator raises ValueError with one sentence that says how to mend the val
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -83,6 +84,9 @@ Thickness = Annotated[Uncertain, Quantity("mm", uncertain=True)]
 Ratio = Annotated[Uncertain, Quantity("", uncertain=True)]
 
 
+_PATTERN = re.compile(r"[*?\[]")
+
+
 def natural_key(name: str | Path) -> list[tuple[int, int, str]]:
     """Sort key by which frame_2 precedes frame_10."""
     parts = re.findall(r"\d+|\D+", str(name))
@@ -100,7 +104,7 @@ def _expand(pattern: str, base: Path, must_exist: bool) -> list[Path]:
         return [path]
     if path.is_dir():
         raise ValueError(f"{pattern} is a folder; name its files, e.g. '{pattern.rstrip('/')}/*.edf'")
-    if not re.search(r"[*?\[]", pattern):
+    if not _PATTERN.search(pattern):
         if must_exist:
             raise ValueError(f"file {pattern} not found (looked in {path.parent}); correct the path")
         return [path]
@@ -111,15 +115,38 @@ def _expand(pattern: str, base: Path, must_exist: bool) -> list[Path]:
     return found
 
 
-def _files(value: Any, info: ValidationInfo) -> tuple[Path, ...]:
+class FoundFiles(tuple[Path, ...]):
+    """Files that patterns led to, in natural order; `again` looks for those that have come since."""
+
+    patterns: tuple[str, ...]
+    base: Path
+
+    @classmethod
+    def look(cls, patterns: Sequence[str], base: Path, *, must_exist: bool) -> Self:
+        """Expand the patterns; ValueError where one leads to nothing that must exist."""
+        found = [path for pattern in patterns for path in _expand(pattern, base, must_exist)]
+        files = cls(dict.fromkeys(found))
+        files.patterns, files.base = tuple(patterns), base
+        return files
+
+    def again(self) -> Self:
+        """The files that the same patterns lead to now; a name without * stays, there or not."""
+        return self.look(self.patterns, self.base, must_exist=False)
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether more files may come under a pattern."""
+        return any(_PATTERN.search(pattern) for pattern in self.patterns)
+
+
+def _files(value: Any, info: ValidationInfo) -> FoundFiles:
     """Path, glob or list of these, relative to the run file → existing files in natural order."""
     patterns = [value] if isinstance(value, str) else value
     if not isinstance(patterns, list | tuple) or not all(isinstance(p, str | Path) for p in patterns) or not patterns:
         raise ValueError("give a path, a glob such as 'raw/*.edf', or a list of these")
     context = info.context or {}
     base, must_exist = Path(context.get("base", ".")), bool(context.get("must_exist", True))
-    found = [path for pattern in patterns for path in _expand(str(pattern), base, must_exist)]
-    return tuple(dict.fromkeys(found))
+    return FoundFiles.look([str(pattern) for pattern in patterns], base, must_exist=must_exist)
 
 
 def _one_file(value: Any, info: ValidationInfo) -> Path:

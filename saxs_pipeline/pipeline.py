@@ -1,14 +1,14 @@
 """The chain: frames → integrate → reduce → fit → quantify. The only place that knows the order of the stages.
 
 `plan.prepare` looks at the references once, `process` does a chunk (anywhere, independently of the others), `finish`
-joins the chunks, `conclude` says what the series tells about the reaction. Batch and live runs use the same four.
+takes all frames together, `conclude` says what the series tells about the reaction. Batch and live use the same four.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,16 +24,7 @@ from saxs_pipeline.stages.compare import compare
 from saxs_pipeline.stages.fit import POOR, fit, poor, refit_weak
 from saxs_pipeline.stages.kinetic_problem import ROUGH_ETA
 from saxs_pipeline.stages.overlay import outside, overlay
-from saxs_pipeline.types import BadInput, Curves, FitTable, Floats, Quantities, RunResult
-
-
-@dataclass(frozen=True, eq=False)
-class ChunkResult:
-    """What one chunk gives: its reduced curves and, with a model, their fits."""
-
-    curves: Curves
-    fits: FitTable | None
-    model: Floats | None
+from saxs_pipeline.types import BadInput, ChunkResult, Curves, FitTable, Quantities, RunResult
 
 
 def process(plan: Plan, start: int, stop: int) -> ChunkResult:
@@ -45,14 +36,10 @@ def process(plan: Plan, start: int, stop: int) -> ChunkResult:
     return ChunkResult(curves, fits, model)
 
 
-def finish(plan: Plan, run: RunFile, chunks: Sequence[ChunkResult]) -> RunResult:
-    """Join the chunks (in order of frames), fit weak frames again, derive the quantities."""
-    curves = _with_notes(plan, Curves.concatenate([chunk.curves for chunk in chunks]))
-    fits, model, quantities = None, None, None
-    tables = [chunk.fits for chunk in chunks if chunk.fits is not None]
-    if plan.config.model is not None and tables:
-        fits = _join_fits(tables)
-        model = np.concatenate([chunk.model for chunk in chunks if chunk.model is not None])
+def finish(plan: Plan, run: RunFile, frames: ChunkResult) -> RunResult:
+    """All frames in order → result: fit weak frames again, derive the quantities."""
+    curves, fits, model, quantities = _with_notes(plan, frames.curves), frames.fits, frames.model, None
+    if plan.config.model is not None and fits is not None and model is not None:
         fits, model = refit_weak(curves, fits, model, plan.config.model, plan.factor)
         fits = replace(fits, flags=_flags(curves, fits))
         quantities = quantify.quantify(fits, curves, plan.config.sample, plan.energy_keV)
@@ -112,13 +99,6 @@ def _kept(warnings: list[str], lost: str) -> Iterator[None]:
         yield
     except (BadInput, ArithmeticError, ValueError, MemoryError) as error:  # LinAlgError is a ValueError
         warnings.append(f"{lost}: {error}")
-
-
-def _join_fits(tables: Sequence[FitTable]) -> FitTable:
-    arrays = ("index", "values", "covariance", "chi2_red", "n_points", "converged")
-    joined = {name: np.concatenate([getattr(table, name) for table in tables]) for name in arrays}
-    flags = tuple(flag for table in tables for flag in table.flags)
-    return FitTable(**joined, flags=flags, amplitude=tables[0].amplitude)
 
 
 def _with_notes(plan: Plan, curves: Curves) -> Curves:

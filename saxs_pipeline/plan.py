@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from saxs_pipeline import geometry
+from saxs_pipeline import geometry, provenance
 from saxs_pipeline.config import FrameFiles, RunConfig
 from saxs_pipeline.io.curves_source import open_curves
 from saxs_pipeline.runfile import RunFile
@@ -16,7 +19,7 @@ from saxs_pipeline.science import corrections
 from saxs_pipeline.series import FrameSeries, law_times, open_dark, open_reference, open_sample
 from saxs_pipeline.stages import quantify, reduce
 from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, integrate
-from saxs_pipeline.types import Background, BadInput, Curves, Floats, Ints, ScaleFactor
+from saxs_pipeline.types import Background, BadInput, Bools, Curves, Floats, Ints, ScaleFactor
 
 REFERENCE_CHUNK = 16
 FEWEST_BINS = 10
@@ -42,6 +45,37 @@ class Plan:
             return len(self.series)
         return 0 if self.curves is None else len(self.curves.index)
 
+    @cached_property
+    def key(self) -> str:
+        """Digest of all that the frames' numbers depend on but the frames themselves: their key in checkpoints."""
+        config = self.config
+        numbers = {
+            "versions": provenance.versions(),
+            "spec": None if self.spec is None else self.spec.key,
+            "intensity": [config.intensity.thickness, config.intensity.transmission, config.intensity.absolute],
+            "scale": None if self.scale is None else self.scale.factor,
+            "factor": self.factor,
+            "model": None if config.model is None else config.model.model_dump(),
+        }
+        content = hashlib.sha256(json.dumps(numbers, sort_keys=True).encode())
+        if self.background is not None:
+            for array in (self.background.intensity, self.background.sigma):
+                content.update(array.tobytes())
+            content.update(repr(self.background.factor).encode())
+        return content.hexdigest()
+
+    def frame_keys(self) -> list[str]:
+        """Key of each frame in checkpoints: a digest of the plan's and of what is the frame's own."""
+        if self.series is not None:
+            marks = self.series.marks()
+        else:
+            assert self.curves is not None
+            c = self.curves
+            rows = zip(c.intensity, c.statistical, c.start_s.tolist(), c.exposure_s.tolist(), c.problems, strict=True)
+            common = hashlib.sha256(c.q_nm.tobytes() + c.shared.tobytes() + c.unit.encode()).hexdigest()
+            marks = [repr((common, i.tobytes(), s.tobytes(), *rest)) for i, s, *rest in rows]
+        return [hashlib.sha256(f"{self.key}|{mark}".encode()).hexdigest() for mark in marks]
+
     @property
     def times_s(self) -> Floats:
         """Mid-exposure times relative to the injection, (n,)."""
@@ -63,7 +97,16 @@ class Plan:
 
 def prepare(run: RunFile) -> Plan:
     """Open the inputs and evaluate dark, water and background; raises BadInput with the place in the run file."""
-    return _prepare_curves(run) if run.config.data.curves is not None else _prepare_frames(run)
+    if run.config.data.curves is not None:
+        return with_background(run, _prepare_curves(run))
+    return with_background(run, prepare_frames(run, open_sample(run)))
+
+
+def with_background(run: RunFile, plan: Plan) -> Plan:
+    """The plan with what is subtracted from its frames; nothing in it depends on any other frame from here on."""
+    notes: list[str] = []
+    plan = _with_background(run, plan, notes)
+    return replace(plan, warnings=(*plan.warnings, *notes, *_times_doubts(plan)))
 
 
 def amplitude_factor(run: RunFile, q_nm: Floats, energy_keV: float | None) -> float:
@@ -79,9 +122,9 @@ def amplitude_factor(run: RunFile, q_nm: Floats, energy_keV: float | None) -> fl
         raise run.error("sample", str(error)) from None
 
 
-def _prepare_frames(run: RunFile) -> Plan:
-    config = run.config
-    series, notes = open_sample(run), list(warnings(run))
+def prepare_frames(run: RunFile, series: FrameSeries) -> Plan:
+    """Dark, geometry and absolute scale for the frames of a series, which may go on growing; no background yet."""
+    config, notes = run.config, list(warnings(run))
     dark = None
     if config.corrections is not None and config.corrections.dark is not None:
         dark = _average_dark(run, config.corrections.dark, series, notes)
@@ -93,8 +136,7 @@ def _prepare_frames(run: RunFile) -> Plan:
         plan = replace(plan, scale=_water_scale(run, spec, notes))
     elif config.intensity.scale is not None:
         plan = replace(plan, scale=ScaleFactor(config.intensity.scale, "given"))
-    plan = _with_background(run, plan, notes)
-    return replace(plan, warnings=(*notes, *_times_doubts(plan)))
+    return replace(plan, warnings=tuple(notes))
 
 
 def open_curve_stack(run: RunFile) -> Curves:
@@ -120,10 +162,7 @@ def _prepare_curves(run: RunFile) -> Plan:
     scale = None if config.intensity.scale is None else ScaleFactor(config.intensity.scale, "given")
     curves = open_curve_stack(run)
     factor = amplitude_factor(run, curves.q_nm, energy)
-    plan = Plan(config, None, curves, None, energy, factor, scale=scale)
-    notes = list(warnings(run))
-    plan = _with_background(run, plan, notes)
-    return replace(plan, warnings=(*notes, *_times_doubts(plan)))
+    return Plan(config, None, curves, None, energy, factor, scale=scale, warnings=warnings(run))
 
 
 def _average_dark(run: RunFile, files: FrameFiles, series: FrameSeries, notes: list[str]) -> tuple[Floats, Floats]:
@@ -136,7 +175,7 @@ def _average_dark(run: RunFile, files: FrameFiles, series: FrameSeries, notes: l
             "corrections.dark", f"dark frames have {darks.info.shape} pixels, the frames {series.info.shape}"
         )
     total, n = np.zeros(series.info.shape), 0
-    for piece in _pieces(range(len(darks))):
+    for piece in pieces(range(len(darks)), REFERENCE_CHUNK):
         chunk = darks.read(*piece)
         problems = [
             problem or ("" if counter or image.any() else "all_zero: every pixel is 0, the frame was not recorded")
@@ -168,21 +207,21 @@ def _reference_curves(
     series = open_reference(run, files, key)
     if series.info.shape != plan_spec.mask.shape:
         raise run.error(f"{key}.frames", f"has {series.info.shape} pixels, the frames have {plan_spec.mask.shape}")
-    parts = [integrate(series.read(*piece), plan_spec) for piece in _pieces(range(len(series)))]
+    parts = [integrate(series.read(*piece), plan_spec) for piece in pieces(range(len(series)), REFERENCE_CHUNK)]
     curves = Curves.concatenate(parts)
     notes += [*_left_out(key, series, curves.index, curves.problems), *(f"{key}: {text}" for text in series.warnings)]
     return curves, series.monitor
 
 
-def _pieces(frames: Sequence[int]) -> list[tuple[int, int]]:
-    """(start, stop) of runs of consecutive frames, none longer than a chunk of references; frames are sorted."""
-    pieces: list[tuple[int, int]] = []
+def pieces(frames: Sequence[int], size: int) -> list[tuple[int, int]]:
+    """(start, stop) of runs of consecutive frame numbers, none longer than `size`; frames increase."""
+    found: list[tuple[int, int]] = []
     for frame in frames:
-        if pieces and pieces[-1][1] == frame and frame - pieces[-1][0] < REFERENCE_CHUNK:
-            pieces[-1] = (pieces[-1][0], frame + 1)
+        if found and found[-1][1] == frame and frame - found[-1][0] < size:
+            found[-1] = (found[-1][0], frame + 1)
         else:
-            pieces.append((frame, frame + 1))
-    return pieces
+            found.append((frame, frame + 1))
+    return found
 
 
 def _water_scale(run: RunFile, spec: IntegrationSpec, notes: list[str]) -> ScaleFactor:
@@ -208,7 +247,7 @@ def _with_background(run: RunFile, plan: Plan, notes: list[str]) -> Plan:
         curves, weights, source = _background_curve(run, plan, choice.curve)
     else:
         frames = _background_frames(run, plan)
-        curves = Curves.concatenate([plan.curves_of(*piece) for piece in _pieces(frames)])
+        curves = Curves.concatenate([plan.curves_of(*piece) for piece in pieces(frames, REFERENCE_CHUNK)])
         weights = np.ones(len(frames)) if plan.series is None else plan.series.monitor[frames]
         source = f"{len(frames)} frames of the scan, {frames[0]} to {frames[-1]}"
     transmission = choice.file.transmission if choice.file is not None else None
@@ -217,6 +256,26 @@ def _with_background(run: RunFile, plan: Plan, notes: list[str]) -> Plan:
     except BadInput as error:
         raise run.error("background", str(error)) from None
     return replace(plan, background=background, background_frames=frozenset(frames))
+
+
+def background_waits(run: RunFile, plan: Plan, complete: Bools) -> str:
+    """What a running scan still lacks before its background is final, in words; "" if nothing.
+
+    complete (n,): the frames that are there. Those of a time window are, once one after it is.
+    """
+    choice = run.config.background
+    if choice is None or (choice.frames is None and choice.time is None):
+        return ""
+    times = plan.times_s
+    if choice.time is not None:
+        after = complete & (times > choice.time[1])
+        wanted = np.flatnonzero((times >= choice.time[0]) & (times <= choice.time[1])).tolist()
+        if not after.any():
+            return f"a frame after {choice.time[1]:g} s (background.time)"
+    else:
+        wanted = list(choice.frames or ())
+    there = sum(k < len(complete) and bool(complete[k]) for k in wanted)
+    return "" if there == len(wanted) else f"{there} of its {len(wanted)} frames are there"
 
 
 def _background_file(run: RunFile, plan: Plan, files: FrameFiles, notes: list[str]) -> tuple[Curves, Floats, str]:

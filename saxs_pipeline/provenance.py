@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from saxs_pipeline import __version__
-from saxs_pipeline.plan import Plan
 from saxs_pipeline.runfile import RunFile, digest
 from saxs_pipeline.types import InputFile, Provenance
+
+if TYPE_CHECKING:
+    from saxs_pipeline.plan import Plan
 
 PACKAGES = ("numpy", "scipy", "pyFAI", "fabio", "h5py", "dask")
 
@@ -21,16 +26,32 @@ EQUATIONS = (
 )
 
 
+@cache
+def versions() -> dict[str, str]:
+    """Of this package and of those that its numbers come from."""
+    return {"saxs_pipeline": __version__, **{name: version(name) for name in PACKAGES}}
+
+
 def collect(run: RunFile, plan: Plan) -> Provenance:
     """Provenance of a run: everything that could change its numbers, and nothing that could not (no clock)."""
     return Provenance(
         config_text=_text(run),
-        config_digest=digest(run.config, None if run.kinetics is None else run.kinetics.config),
-        versions={"saxs_pipeline": __version__, **{name: version(name) for name in PACKAGES}},
+        config_digest=digest(run),
+        versions=versions(),
         inputs=_inputs(run),
         equations=EQUATIONS,
         geometry={} if plan.spec is None else dict(plan.spec.geometry),
         notes=() if plan.series is None else (f"times: {plan.series.time_origin}",),
+    )
+
+
+def same(run: RunFile, before: Provenance) -> bool:
+    """Whether results of this provenance are what the run would give: run file, inputs and versions are the same."""
+    return (before.config_text, before.config_digest, before.versions, before.inputs) == (
+        _text(run),
+        digest(run),
+        versions(),
+        _inputs(run),
     )
 
 
@@ -41,10 +62,8 @@ def _text(run: RunFile) -> str:
     return f"{run.text.rstrip()}\n\n# --- {run.kinetics.path.name} ---\n{run.kinetics.text}"
 
 
-def _inputs(run: RunFile) -> tuple[InputFile, ...]:
+def input_paths(run: RunFile) -> tuple[Path, ...]:
     """Every file the run file names, in its order."""
-    from pathlib import Path
-
     from pydantic import BaseModel
 
     found: dict[Path, None] = {}
@@ -61,9 +80,13 @@ def _inputs(run: RunFile) -> tuple[InputFile, ...]:
             found[Path(str(value).partition("::")[0])] = None
 
     collect_paths(run.config)
+    return tuple(found)
+
+
+def _inputs(run: RunFile) -> tuple[InputFile, ...]:
     base = run.path.resolve().parent
     return tuple(
         InputFile(str(p.relative_to(base) if p.is_relative_to(base) else p), s.st_size, s.st_mtime_ns)
-        for p in found
+        for p in input_paths(run)
         for s in [p.stat()]
     )

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -93,12 +94,34 @@ def load_model(path: Path, settings: Sequence[str] = ()) -> ModelFile:
     return ModelFile(path, text, config, positions, given)
 
 
-def digest(config: RunConfig, kinetics: KineticModel | None = None) -> str:
-    """SHA-256 of everything that can change a number (not: titles, engine, output); `kinetics` is RunFile.kinetics'."""
-    content = {"run": config.model_dump(exclude={"title", "engine", "output"})}
-    if kinetics is not None:
-        content["kinetics"] = kinetics.model_dump(exclude={"title"})
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+def digest(run: RunFile) -> str:
+    """SHA-256 of everything that can change a number (not: titles, engine, output, where the folder of the run is)."""
+    content = {"run": run.config.model_dump(exclude={"title", "engine", "output"})}
+    if run.kinetics is not None:
+        content["kinetics"] = run.kinetics.config.model_dump(exclude={"title"})
+    relative = partial(_relative, base=run.path.resolve().parent)
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=relative).encode()).hexdigest()
+
+
+def settings(run: RunFile) -> dict[str, str]:
+    """What a run file says that can change a number: "intensity.thickness" → its value as text."""
+    dumped = run.config.model_dump(exclude={"title", "engine", "output", "kinetics", "aliquots"})
+    relative = partial(_relative, base=run.path.resolve().parent)
+    flat: dict[str, str] = {}
+
+    def collect(key: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                collect(f"{key}.{name}" if key else name, inner)
+        else:
+            flat[key] = json.dumps(value, default=relative)
+
+    collect("", dumped)
+    return flat
+
+
+def _relative(value: Any, base: Path) -> str:
+    return str(value.relative_to(base)) if isinstance(value, Path) and value.is_relative_to(base) else str(value)
 
 
 def schema(model: type[BaseModel] = RunConfig) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import numpy as np
 from saxs_pipeline.config import FrameFiles, RunConfig
 from saxs_pipeline.io import frames, scalers
 from saxs_pipeline.runfile import RunFile
-from saxs_pipeline.types import BadInput, Floats, FrameChunk, FrameSource, FrameTimes, SourceInfo
+from saxs_pipeline.types import BadInput, Floats, FrameChunk, FrameSource, FrameTimes, Progress, SourceInfo
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +24,8 @@ class FrameSeries:
     """Frames with their times and divisors; picklable, every worker opens the files itself.
 
     start_s (relative to the injection), exposure_s, monitor (n,); problems (n,) "" or why a frame cannot be used;
-    identity: size and modification time of each file, so that a thread does not go on with an older one.
+    identity: size and modification time of each file, so that a thread does not go on with an older one; by_order:
+    times or divisors are those of a table or law, frame k having row k.
     """
 
     paths: tuple[Path, ...]
@@ -34,6 +38,7 @@ class FrameSeries:
     problems: tuple[str, ...]
     time_origin: str
     identity: tuple[tuple[int, int], ...]
+    by_order: bool
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -41,7 +46,8 @@ class FrameSeries:
 
     def read(self, start: int, stop: int) -> FrameChunk:
         """Frames start … stop - 1."""
-        images, problems = _open(self).read(range(start, stop))
+        with _reading(self) as source:
+            images, problems = source.read(range(start, stop))
         known = self.problems[start:stop]
         return FrameChunk(
             index=np.arange(start, stop),
@@ -54,7 +60,30 @@ class FrameSeries:
 
     def label(self, index: int) -> str:
         """File and frame number, for messages."""
-        return _open(self).label(index)
+        return _source(self).label(index)
+
+    def progress(self) -> Progress:
+        """How much of a running scan is on disk, of the frames of this series."""
+        with _reading(self) as source:
+            found = source.progress()
+        return found._replace(complete=found.complete[: len(self)])
+
+    def identities(self) -> list[str]:
+        """What tells each frame's recording from any other."""
+        return self._identities
+
+    @cached_property
+    def _identities(self) -> list[str]:
+        with _reading(self) as source:
+            return [source.identity(k) for k in range(len(self))]
+
+    def marks(self) -> list[str]:
+        """What a frame's result depends on beside the plan: its recording and its row, one text per frame."""
+        rows = zip(self.start_s.tolist(), self.exposure_s.tolist(), self.monitor.tolist(), self.problems, strict=True)
+        return [f"{identity}|{row!r}" for identity, row in zip(self.identities(), rows, strict=True)]
+
+
+PAUSES_S = (0.03, 0.1, 0.3)
 
 
 class _Latest(threading.local):
@@ -65,24 +94,45 @@ class _Latest(threading.local):
 _latest = _Latest()
 
 
-def _open(series: FrameSeries) -> FrameSource:
-    """This thread's open source of the series (file handles are not shared between threads)."""
+def _source(series: FrameSeries) -> FrameSource:
+    """This thread's source of the series (file handles are not shared between threads)."""
     key = (series.paths, series.detector, series.roots, series.identity)
     if _latest.source is None or _latest.key != key:
-        if _latest.source is not None:
-            _latest.source.close()
-        _latest.source, _latest.key = frames.open_frames(key[0], detector=key[1], roots=key[2]), key
+        _latest.source, _latest.key = _opened(series), key
     return _latest.source
 
 
-def open_sample(run: RunFile) -> FrameSeries:
-    """The frames of the measurement itself; times are required."""
+def _opened(series: FrameSeries) -> FrameSource:
+    """Opened again after a pause where that fails: a file that is just being written to may be torn for a moment."""
+    for pause in PAUSES_S:
+        try:
+            return frames.open_frames(series.paths, detector=series.detector, roots=series.roots)
+        except (BadInput, OSError):
+            time.sleep(pause)
+    return frames.open_frames(series.paths, detector=series.detector, roots=series.roots)
+
+
+@contextmanager
+def _reading(series: FrameSeries) -> Iterator[FrameSource]:
+    """The source, its files closed afterwards: HDF5 shows a file that any thread has open as it was when opened."""
+    source = _source(series)
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def open_sample(run: RunFile, *, growing: bool = False) -> FrameSeries:
+    """The frames of the measurement itself; times are required.
+
+    Of a `growing` scan the first frames count, as far as images, times and monitor all reach.
+    """
     data = run.config.data
     assert data.frames is not None
     files = FrameFiles.model_construct(
         frames=data.frames, scalers=data.scalers, transmission=run.config.intensity.transmission
     )
-    return _open_series(run, files, "data", timed=True)
+    return _open_series(run, files, "data", timed=True, growing=growing)
 
 
 def open_reference(run: RunFile, files: FrameFiles, key: str) -> FrameSeries:
@@ -98,18 +148,20 @@ def open_dark(run: RunFile, files: FrameFiles) -> FrameSeries:
     return _open_series(RunFile(run.path, run.text, config, run.positions), files, "corrections.dark", timed=False)
 
 
-def _open_series(run: RunFile, files: FrameFiles, key: str, *, timed: bool) -> FrameSeries:
+def _open_series(run: RunFile, files: FrameFiles, key: str, *, timed: bool, growing: bool = False) -> FrameSeries:
     config = run.config
     try:
         source = frames.open_frames(files.frames, detector=config.data.detector, roots=config.data.roots)
     except BadInput as error:
         raise run.error(f"{key}.frames", str(error)) from None
     try:
-        tables = [scalers.read_scalers(path) for path in files.scalers or ()]
+        tables = [scalers.read_scalers(path, growing=growing) for path in files.scalers or ()]
     except BadInput as error:
         raise run.error(f"{key}.scalers", str(error)) from None
     info = source.info
     source.close()
+    if growing:
+        info, tables = _common_part(info, tables)
     if timed:
         times: FrameTimes | None = _times(run, info, tables, key)
     else:
@@ -127,9 +179,46 @@ def _open_series(run: RunFile, files: FrameFiles, key: str, *, timed: bool) -> F
         monitor=monitor,
         problems=problems,
         time_origin=times.origin,
-        identity=tuple((s.st_size, s.st_mtime_ns) for s in (path.stat() for path in files.frames)),
+        identity=tuple(frames.file_state(path) for path in info.paths),
+        by_order=bool(tables) or times.origin == scalers.LAW,
         warnings=(*info.warnings, *(w for table in tables for w in table.warnings), *(_doubts(times) if timed else ())),
     )
+
+
+def _common_part(info: SourceInfo, tables: Sequence[scalers.Scalers]) -> tuple[SourceInfo, list[scalers.Scalers]]:
+    """Images and scalers cut to the first frames that both have; raises BadInput where there is none yet."""
+    joined = _joined_tables(tables)
+    columns = [] if joined is None else list(joined.monitors.values())
+    if joined is not None and joined.times is not None:
+        columns.append(joined.times.start_s)
+    n = min([info.n_frames, *(len(column) for column in columns)])
+    if n == 0:
+        raise BadInput(f"{info.paths[0].name}: no frame has its times and monitor yet")
+    cut = replace(info, n_frames=n, times=_first(info.times, n), monitors=_cut(info.monitors, n))
+    return cut, [] if joined is None else [
+        replace(joined, times=_first(joined.times, n), monitors=_cut(joined.monitors, n))
+    ]
+
+
+def _joined_tables(tables: Sequence[scalers.Scalers]) -> scalers.Scalers | None:
+    """Several tables as one, with the columns that all of them have; None of none."""
+    if len(tables) < 2:
+        return tables[0] if tables else None
+    names = [name for name in tables[0].monitors if all(name in table.monitors for table in tables)]
+    return replace(
+        tables[0],
+        times=_joined([table.times for table in tables if table.times is not None]),
+        monitors={name: np.concatenate([table.monitors[name] for table in tables]) for name in names},
+        warnings=tuple(warning for table in tables for warning in table.warnings),
+    )
+
+
+def _first(times: FrameTimes | None, n: int) -> FrameTimes | None:
+    return None if times is None else FrameTimes(times.start_s[:n], times.exposure_s[:n], times.origin)
+
+
+def _cut(monitors: Mapping[str, Floats], n: int) -> dict[str, Floats]:
+    return {name: values[:n] for name, values in monitors.items()}
 
 
 def law_times(config: RunConfig, n: int) -> FrameTimes | None:

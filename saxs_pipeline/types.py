@@ -94,6 +94,20 @@ class SourceInfo:
     warnings: tuple[str, ...] = ()
 
 
+class Progress(NamedTuple):
+    """How much of a scan is on disk.
+
+    complete (n,): frames that are there; ended: the source itself says that no more will come; expected: number of
+    frames it announced, None if unknown; sure: False where a file may still be written although it can be read, so
+    that only an identity unchanged at a second look says that it is complete.
+    """
+
+    complete: Bools
+    ended: bool
+    expected: int | None
+    sure: bool
+
+
 class FrameSource(Protocol):
     """A sequence of equally shaped frames. Cheap to open, so that every worker opens its own."""
 
@@ -111,6 +125,14 @@ class FrameSource(Protocol):
 
     def label(self, index: int) -> str:
         """File and frame number for messages, e.g. "scan_00.h5 frame 17"."""
+        ...
+
+    def identity(self, index: int) -> str:
+        """What tells this frame's recording from any other: of its own file or bytes, whatever is appended later."""
+        ...
+
+    def progress(self) -> Progress:
+        """How much of a scan that may still be running is there."""
         ...
 
     def close(self) -> None:
@@ -236,6 +258,15 @@ class FitTable:
     converged: Bools
     flags: tuple[str, ...]
     amplitude: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkResult:
+    """What some frames give: their reduced curves and, with a model, their fits and the fitted curves (n, m)."""
+
+    curves: Curves
+    fits: FitTable | None
+    model: Floats | None
 
 
 class Estimate(NamedTuple):

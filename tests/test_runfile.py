@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -157,13 +158,13 @@ def test_binary_instead_of_text(folder):
 
 
 def test_digest_depends_on_what_changes_numbers_only(folder):
-    reference = runfile.digest(load(folder, GOOD).config)
+    reference = runfile.digest(load(folder, GOOD))
     cosmetic = GOOD.replace("title: CdSe", "title: other").replace("folder: out", "folder: elsewhere") + "\n# comment\n"
-    assert runfile.digest(load(folder, cosmetic).config) == reference
-    assert runfile.digest(load(folder, GOOD + "engine: {scheduler: synchronous, chunk: 7}\n").config) == reference
-    assert runfile.digest(load(folder, GOOD.replace("gain: 1.6", "gain: 1.7")).config) != reference
+    assert runfile.digest(load(folder, cosmetic)) == reference
+    assert runfile.digest(load(folder, GOOD + "engine: {scheduler: synchronous, chunk: 7}\n")) == reference
+    assert runfile.digest(load(folder, GOOD.replace("gain: 1.6", "gain: 1.7"))) != reference
     same_meaning = GOOD.replace("0.5 1/angstrom", "5.0 1/nm")
-    assert runfile.digest(load(folder, same_meaning).config) == reference
+    assert runfile.digest(load(folder, same_meaning)) == reference
 
 
 def test_an_error_found_later_has_the_place_of_its_key(folder):
@@ -229,10 +230,15 @@ def test_mistakes_of_the_parameter_file_stand_beside_those_of_the_run_file(with_
     assert both[1:] == alone
 
 
+def test_the_digest_does_not_depend_on_where_the_folder_is(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "moved")
+    assert runfile.digest(load(folder, GOOD)) == runfile.digest(load(tmp_path / "moved", GOOD))
+
+
 def test_the_digest_depends_on_the_content_of_the_parameter_file(with_model):
     def digest():
         run = load(with_model, KINETICS)
-        return runfile.digest(run.config, run.kinetics.config)
+        return runfile.digest(run)
 
     reference = digest()
     (with_model / "params.yaml").write_text(PARAMETERS.replace("a synthesis", "another title") + "# comment\n")

@@ -368,7 +368,7 @@ def test_the_run_file_counts_yields_as_the_model_does(growth_only):
 def test_its_run_ends_with_a_yield_of_one(growth_only):
     run = loaded(growth_only)
     prepared = plan.prepare(run)
-    result = pipeline.finish(prepared, run, [pipeline.process(prepared, 0, FRAMES)])
+    result = pipeline.finish(prepared, run, pipeline.process(prepared, 0, FRAMES))
     found = result.quantities.yield_
     complete = truth(growth_only)["t_s"] > 240
     error = np.hypot(found.statistical, found.systematic)[complete]

@@ -73,24 +73,82 @@ def main() -> None:
 
 
 @main.command()
+@click.argument("run_files", type=_FILE, nargs=-1, required=True, metavar="RUN_FILE...")
+def run(run_files: tuple[Path, ...]) -> None:
+    """Process the frames that RUN_FILE describes; results go to its output.folder.
+
+    A run that was stopped or killed resumes after its last finished frames. Of several run files (names, or a pattern
+    in quotes) each is processed on its own, and a summary says which failed.
+    """
+    with _clear_errors():
+        if len(run_files) == 1 and not any(mark in run_files[0].name for mark in "*?["):
+            _run_one(run_files[0])
+            return
+        from saxs_pipeline.apps import several, terminal
+
+        outcomes = several.execute(several.expand(run_files), _note)
+        terminal.print_rows(several.summary(outcomes))
+        if any(outcome.state == "failed" for outcome in outcomes):
+            sys.exit(BAD_INPUT)
+
+
+def _run_one(run_file: Path) -> None:
+    from saxs_pipeline import runfile
+
+    loaded = runfile.load(run_file)
+    from saxs_pipeline.apps import batch, terminal
+    from saxs_pipeline.outputs import tables
+
+    result = batch.execute(loaded, lambda line: _note(f"note: {line}"))
+    terminal.print_rows(tables.summary(result))
+    for warning in result.warnings:
+        _note(f"note: {warning}")
+    folder = loaded.config.output.folder
+    click.echo(f"\nresults: {folder}  (open {folder / 'report.html'})")
+
+
+def _note(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@main.command()
 @click.argument("run_file", type=_FILE)
-def run(run_file: Path) -> None:
-    """Process the frames that RUN_FILE describes; results go to its output.folder."""
+@click.option("--port", type=click.IntRange(1, 65535), default=5006, show_default=True, help="Of the page.")
+@click.option(
+    "--allow-websocket-origin",
+    "origins",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    help="Address under which a browser may also reach the page, e.g. through a proxy; repeatable.",
+)
+@click.option("--token", help="The page then needs ?token=TOKEN.")
+def live(run_file: Path, port: int, origins: tuple[str, ...], token: str | None) -> None:
+    """Follow the scan that RUN_FILE describes while it is measured, on a page at 127.0.0.1.
+
+    Waits for files that do not exist yet. When the scan has ended the results are those of `run`; stopped before, by
+    Ctrl-C or otherwise, `live` or `run` resumes after the last finished frames.
+    """
     with _clear_errors():
         from saxs_pipeline import runfile
 
-        loaded = runfile.load(run_file)
-        from saxs_pipeline.apps import batch, terminal
+        loaded = runfile.load(run_file, must_exist=False)
+        from saxs_pipeline.apps import live as following
 
-        batch.check_output(loaded)
-        result = batch.compute(loaded)
-        folder = batch.write(result, loaded)
-        from saxs_pipeline.outputs import tables
+        try:
+            following.follow(loaded, port=port, origins=origins, token=token, say=_note)
+        except KeyboardInterrupt:
+            _note("stopped; finished frames are kept: `live` or `run` goes on from there")
 
-        terminal.print_rows(tables.summary(result))
-        for warning in result.warnings:
-            click.echo(f"note: {warning}", err=True)
-        click.echo(f"\nresults: {folder}  (open {folder / 'report.html'})")
+
+@main.command()
+@click.argument("folders", type=_FILE, nargs=-1, required=True, metavar="FOLDER...")
+def status(folders: tuple[Path, ...]) -> None:
+    """Say of results folders what is done, what failed, how fast."""
+    with _clear_errors():
+        from saxs_pipeline.apps import status as told
+        from saxs_pipeline.apps import terminal
+
+        terminal.print_rows(told.describe(folders[0]) if len(folders) == 1 else told.describe_all(folders))
 
 
 @main.command()

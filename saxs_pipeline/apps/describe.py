@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from saxs_pipeline import engine, geometry
-from saxs_pipeline.config import Engine
+from saxs_pipeline.engine_config import Engine
 from saxs_pipeline.io.curves_source import open_curves
 from saxs_pipeline.io.frames import open_frames
 from saxs_pipeline.io.scalers import read_scalers

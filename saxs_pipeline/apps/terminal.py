@@ -8,8 +8,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def frame_progress(total: int, *, quiet: bool = False, text: str = "frames") -> Iterator[Callable[[int], None]]:
-    """A bar with count, rate and time left while frames are processed; silent where stderr is no terminal."""
+def frame_progress(
+    total: int, *, done: int = 0, quiet: bool = False, text: str = "frames"
+) -> Iterator[Callable[[int], None]]:
+    """A bar with count, rate and time left while frames are processed, `done` of them earlier; silent where stderr is
+    no terminal."""
     if quiet or not sys.stderr.isatty():
         yield lambda frames: None
         return
@@ -24,7 +27,7 @@ def frame_progress(total: int, *, quiet: bool = False, text: str = "frames") -> 
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(text, total=total, rate="")
+        task = progress.add_task(text, total=total, completed=done, rate="")
 
         def advance(frames: int) -> None:
             progress.advance(task, frames)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saxs_pipeline.io.frames import file_state
 from saxs_pipeline.io.image_files import CBF, EDF, MARCCD, TIFF, FileContent, FileFormat, Loader
-from saxs_pipeline.types import BadInput, SourceInfo
+from saxs_pipeline.types import BadInput, Progress, SourceInfo
 
 
 class FileSequence:
@@ -23,15 +25,19 @@ class FileSequence:
 
     def __init__(self, paths: Sequence[Path], file_format: FileFormat) -> None:
         self._format = file_format
-        contents: list[FileContent | BadInput] = [_content(path, file_format) for path in paths]
+        states = [file_state(path) for path in paths]
+        contents = [_content(path, file_format, *state) for path, state in zip(paths, states, strict=True)]
         first = _first_readable(contents)
         _check_alike(paths, contents)
         self._frames: list[tuple[Path, int]] = []
+        self._identities: list[str] = []
         keys: list[Mapping[str, str] | None] = []
-        for path, content in zip(paths, contents, strict=True):
+        for path, (size, mtime), content in zip(paths, states, contents, strict=True):
             found = content.frames if isinstance(content, FileContent) else (None,) * len(first.frames)
             self._frames += [(path, index) for index in range(len(found))]
+            self._identities += [f"{path.name}:{size}:{mtime}:{index}" for index in range(len(found))]
             keys += found
+        self._complete = np.array([key is not None for key in keys])
         lost = tuple(f"{message} (its frames are unreadable)" for message in _problems(contents))
         info = SourceInfo(file_format.kind, tuple(paths), len(self._frames), first.shape, first.dtype, first.frames[0],
                           warnings=lost)  # fmt: skip
@@ -64,6 +70,14 @@ class FileSequence:
         alone = sum(other == path for other, _ in self._frames[max(0, index - 1) : index + 2]) == 1
         return path.name if alone else f"{path.name} frame {frame}"
 
+    def identity(self, index: int) -> str:
+        """File name, size and modification time when it was opened, and the frame's number in it."""
+        return self._identities[index]
+
+    def progress(self) -> Progress:
+        """Files whose header can be read; a folder never says that no more will come."""
+        return Progress(self._complete, ended=False, expected=None, sure=False)
+
     def close(self) -> None:
         """Nothing stays open between reads."""
 
@@ -85,13 +99,19 @@ def _load(load: Loader, frame: int, out: NDArray[Any]) -> str:
     return ""
 
 
-def _content(path: Path, file_format: FileFormat) -> FileContent | BadInput:
+def _content(path: Path, file_format: FileFormat, size: int, mtime_ns: int) -> FileContent | BadInput:
     try:
-        return file_format.content(path)
+        return _read_content(path, file_format.content, size, mtime_ns)
     except BadInput as error:
         return error
     except (OSError, ValueError) as error:
         return BadInput(f"{path}: cannot be read ({error})")
+
+
+@lru_cache(maxsize=20_000)
+def _read_content(path: Path, content: Callable[[Path], FileContent], size: int, mtime_ns: int) -> FileContent:
+    """Headers of a file, read once while it stays the same: a folder that fills is looked at again and again."""
+    return content(path)
 
 
 def _problems(contents: Sequence[FileContent | BadInput]) -> list[str]:

@@ -54,6 +54,12 @@ class Scan:
         return float(values[0]) if values else None
 
     @property
+    def expected(self) -> int | None:
+        """Frames that the command asks for (1:720/0.10), None where it does not say."""
+        match = _EXPOSURE.search(self.command)
+        return int(match[1]) if match else None
+
+    @property
     def times(self) -> FrameTimes | None:
         """Starts from the first time column, relative to the first row, and the exposure; None if one is missing."""
         name = next((name for name in _TIME_COLUMNS if name in self.columns), None)
@@ -105,10 +111,14 @@ def is_fio(head: bytes) -> bool:
 def read_scan(path: Path) -> Scan:
     """Parse a scan. Raises BadInput where the file cannot be read or has none of the three sections."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror or error})") from None
+    lines = text.splitlines()
     draft = _Draft()
+    if lines and not text.endswith("\n") and not (_ENDED.search(lines[-1]) or _ABORTED.search(lines[-1])):
+        draft.malformed.append(len(lines))  # being written, or cut short: its last number may lack digits
+        lines.pop()
     section = ""
     for number, line in enumerate(lines, start=1):
         stripped = line.strip()

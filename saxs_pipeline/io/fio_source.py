@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saxs_pipeline.io import fio, frames
-from saxs_pipeline.types import BadInput, Floats, FrameSource, FrameTimes, SourceInfo
+from saxs_pipeline.types import BadInput, Floats, FrameSource, FrameTimes, Progress, SourceInfo
 
 _IMAGE_NUMBER = re.compile(r"%0?\d{0,2}d")
 _NO_NUMBER = "not_recorded: the scan has no image number in this row"
@@ -70,6 +70,18 @@ class FioSource:
         frame = self._frame_of_row[index]
         image = "no image" if frame < 0 else self._images.label(frame)
         return f"{self._scan.path.name} row {index} ({image})"
+
+    def identity(self, index: int) -> str:
+        """Of the image; of a row without one, its place."""
+        frame = self._frame_of_row[index]
+        return f"row {index} without image" if frame < 0 else self._images.identity(frame)
+
+    def progress(self) -> Progress:
+        """Rows whose image is there; ended when the scan says so, with as many frames as its command asks for."""
+        images = self._images.progress()
+        rows = np.array(self._frame_of_row, dtype=np.int64)
+        complete = (rows < 0) | images.complete[rows] if len(rows) else np.zeros(0, dtype=np.bool_)
+        return Progress(complete, self._scan.state != "unfinished", self._scan.expected, images.sure)
 
     def close(self) -> None:
         """Release the image files."""

@@ -91,6 +91,15 @@ def formats() -> tuple[Format, ...]:
     return (*others, *FORMATS)
 
 
+def file_state(path: Path) -> tuple[int, int]:
+    """Size and modification time (ns) of a file, (0, 0) of one that is not there: the same as long as it is."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
 def read_head(path: Path) -> bytes:
     """The first bytes of a file. Raises BadInput where there is no such file, or an empty one."""
     try:
@@ -114,6 +123,12 @@ def identify(path: Path) -> str:
 
 
 def _format_of(path: Path) -> Format:
+    return _recognised(path, *file_state(path))
+
+
+@lru_cache(maxsize=20_000)
+def _recognised(path: Path, size: int, mtime_ns: int) -> Format:
+    """Looked at once while the file stays the same: a folder that fills is opened again and again."""
     head = read_head(path)
     for candidate in formats():
         if candidate.understand(head, path):

@@ -43,14 +43,20 @@ def open_hdf5(path: Path) -> h5py.File:
 @contextmanager
 def reading(path: Path) -> Iterator[h5py.File]:
     """The open file for a `with` block; any fault of HDF5 inside the block becomes DamagedFile."""
-    with open_hdf5(path) as root:
-        try:
-            yield root
-        except BadInput:
-            raise
-        except _FAULTS as error:  # what h5py raises depends on where the damage is
-            reason = " ".join(str(error).split())
-            raise DamagedFile(f"{path}: the HDF5 file is damaged ({reason}); copy it again") from None
+    with open_hdf5(path) as root, faults(path):
+        yield root
+
+
+@contextmanager
+def faults(path: Path) -> Iterator[None]:
+    """Any fault of HDF5 inside the block becomes DamagedFile."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except _FAULTS as error:  # what h5py raises depends on where the damage is
+        reason = " ".join(str(error).split())
+        raise DamagedFile(f"{path}: the HDF5 file is damaged ({reason}); copy it again") from None
 
 
 def text(value: Any) -> str:
@@ -106,6 +112,12 @@ def beside(dataset: h5py.Dataset, name: str) -> Any:
     """The node `name` next to a dataset or one level above it, None if there is none."""
     found = dataset.parent.get(name)
     return dataset.parent.parent.get(name) if found is None else found
+
+
+def entry_text(entry: h5py.Group, name: str) -> str:
+    """A text of an entry, such as its start_time; "" where it is not (yet) there."""
+    node = entry.get(name)
+    return text(node[()]).strip() if isinstance(node, h5py.Dataset) and node.size == 1 else ""
 
 
 def entries(root: h5py.File) -> list[h5py.Group]:

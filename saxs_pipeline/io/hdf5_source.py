@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from saxs_pipeline.io import bitshuffle, hdf5_layout, headers
-from saxs_pipeline.types import BadInput, Floats, FrameTimes, HeaderGeometry, SourceInfo
+from saxs_pipeline.io import bitshuffle, hdf5_frames, hdf5_layout, headers
+from saxs_pipeline.types import BadInput, Floats, FrameTimes, HeaderGeometry, Progress, SourceInfo
 
 _EXPOSURES = ("acquisition/exposure_time", "count_time")
 _TO_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
@@ -20,7 +20,10 @@ _TO_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 
 @dataclass(frozen=True)
 class Stack:
-    """One image dataset: where it is, its size, and what its file says about it."""
+    """One image dataset: where it is, its size, and what its file says about it.
+
+    ended: its acquisition has an end; announced: frames that the whole acquisition was to have, in however many files.
+    """
 
     path: Path
     dataset: str
@@ -31,6 +34,8 @@ class Stack:
     start: str
     frame_s: Floats | None
     exposure_s: float | None
+    ended: bool
+    announced: int | None
 
 
 class Hdf5Source:
@@ -63,6 +68,8 @@ class Hdf5Source:
             warnings=(*warnings, *more, *doubts),
         )
         self._file: tuple[Path, h5py.File] | None = None
+        self._stored: dict[tuple[Path, str], hdf5_frames.Stored] = {}
+        self._marks: dict[tuple[Path, str], list[str]] = {}
 
     @property
     def info(self) -> SourceInfo:
@@ -124,11 +131,54 @@ class Hdf5Source:
 
     def label(self, index: int) -> str:
         """File name and frame number in it, e.g. "scan_00.h5 frame 17"; with the entry where a file has several."""
+        stack, frame = self._place(index)
+        shared = sum(other.path == stack.path for other in self._stacks) > 1
+        name = f"{stack.path.name}::{stack.dataset}" if shared else stack.path.name
+        return f"{name} frame {frame}"
+
+    def identity(self, index: int) -> str:
+        """Its acquisition, its number in it and a checksum of samples of its bytes; the whole file's, where virtual."""
+        stack, frame = self._place(index)
+        mark = self._fingerprints(stack)[frame] if stack.dataset else ""
+        if not mark and stack.path.exists():
+            found = stack.path.stat()
+            mark = f"{found.st_size}:{found.st_mtime_ns}"
+        return f"{stack.path.name}:{stack.dataset}:{stack.start}:{frame}:{mark}"
+
+    def progress(self) -> Progress:
+        """Frames in the file with their time; ended where LImA wrote the end of every acquisition it announced."""
+        parts, ended = [], True
+        for stack in self._stacks:
+            if not stack.dataset:
+                parts.append(np.zeros(stack.n_frames, dtype=np.bool_))
+                continue
+            with hdf5_layout.faults(stack.path):
+                dataset, places = self._opened(stack.path)[stack.dataset], self._places(stack)
+                there = places.complete if dataset.chunks else hdf5_frames.begun(stack.path, places)
+                parts.append(stack.ended | (there & hdf5_frames.timed(dataset, stack.n_frames)))
+            ended &= stack.ended
+        complete = np.concatenate(parts)
+        announced = [stack.announced for stack in self._stacks]
+        expected = max((number for number in announced if number is not None), default=None)
+        return Progress(complete, ended and (expected is None or expected <= len(complete)), expected, sure=True)
+
+    def _place(self, index: int) -> tuple[Stack, int]:
+        """The stack that a frame is in, and its number there."""
         stack = int(np.searchsorted(self._offsets, index, side="right")) - 1
-        chosen = self._stacks[stack]
-        shared = sum(other.path == chosen.path for other in self._stacks) > 1
-        name = f"{chosen.path.name}::{chosen.dataset}" if shared else chosen.path.name
-        return f"{name} frame {index - int(self._offsets[stack])}"
+        return self._stacks[stack], index - int(self._offsets[stack])
+
+    def _places(self, stack: Stack) -> hdf5_frames.Stored:
+        key = (stack.path, stack.dataset)
+        if key not in self._stored:
+            self._stored[key] = hdf5_frames.stored(self._opened(stack.path)[stack.dataset])
+        return self._stored[key]
+
+    def _fingerprints(self, stack: Stack) -> list[str]:
+        key = (stack.path, stack.dataset)
+        if key not in self._marks:
+            with hdf5_layout.faults(stack.path):
+                self._marks[key] = hdf5_frames.fingerprints(stack.path, self._places(stack))
+        return self._marks[key]
 
     def close(self) -> None:
         """Release the open file."""
@@ -200,7 +250,6 @@ def _file_stacks(path: Path, detector: str | None) -> list[Stack]:
 def _stack(entry: h5py.Group, dataset: h5py.Dataset) -> Stack:
     count = dataset.shape[0] if dataset.ndim == 3 else 1
     frame_s = hdf5_layout.beside(dataset, "time_of_frame")
-    start = entry.get("start_time")
     return Stack(
         path=Path(dataset.file.filename),  # an external link leads to another file
         dataset=str(dataset.name),
@@ -208,10 +257,18 @@ def _stack(entry: h5py.Group, dataset: h5py.Dataset) -> Stack:
         shape=(int(dataset.shape[-2]), int(dataset.shape[-1])),
         dtype=dataset.dtype.newbyteorder("="),
         header=hdf5_layout.header_keys(entry, dataset),
-        start="" if start is None else hdf5_layout.text(start[()]),
+        start=hdf5_layout.entry_text(entry, "start_time"),
         frame_s=None if frame_s is None else np.asarray(frame_s[()], float).reshape(-1),
         exposure_s=_exposure(dataset),
+        ended=bool(hdf5_layout.entry_text(entry, "end_time")),
+        announced=_announced(dataset),
     )
+
+
+def _announced(dataset: h5py.Dataset) -> int | None:
+    node = hdf5_layout.beside(dataset, "acquisition/nb_frames")
+    number = headers.number({"n": hdf5_layout.text(node[()])}, "n") if isinstance(node, h5py.Dataset) else None
+    return None if number is None or number < 1 else int(number)
 
 
 def _exposure(dataset: h5py.Dataset) -> float | None:

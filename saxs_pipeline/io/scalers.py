@@ -14,6 +14,9 @@ import numpy as np
 from saxs_pipeline.io import fio, frames
 from saxs_pipeline.types import BadInput, Floats, FrameTimes
 
+LAW = "timing law"
+"""Origin of times that a configured law gives."""
+
 _HDF5_MAGIC = b"\x89HDF"
 
 
@@ -32,8 +35,8 @@ class Scalers:
     warnings: tuple[str, ...] = ()
 
 
-def read_scalers(path: Path) -> Scalers:
-    """Scalers of a file, its kind decided by its content.
+def read_scalers(path: Path, *, growing: bool = False) -> Scalers:
+    """Scalers of a file, its kind decided by its content; of a `growing` table a line not yet ended is left out.
 
     Raises BadInput where the file is missing, empty, damaged, or has neither times nor monitors.
     """
@@ -48,16 +51,16 @@ def read_scalers(path: Path) -> Scalers:
     if fio.is_fio(head):
         scan = fio.read_scan(path)
         return Scalers("fio", path, scan.times, scan.monitors, scan.warnings)
-    return read_csv(path)
+    return read_csv(path, growing=growing)
 
 
-def read_csv(path: Path) -> Scalers:
+def read_csv(path: Path, *, growing: bool = False) -> Scalers:
     """A table with a header line: start_s, exposure_s (s), and one column per monitor.
 
     Separated by commas, semicolons, tabs or spaces; lines that begin with # before the header are comments, missing
     cells are NaN. A `frame` column must count up by one: rows belong to frames by their order.
     """
-    names, rows = _table(path)
+    names, rows = _table(path, growing)
     columns = {name: _numbers(path, name, [row[k] for _, row in rows], rows) for k, name in enumerate(names)}
     known = {name: values for name, values in columns.items() if values is not None}
     number = known.pop("frame", None)
@@ -78,9 +81,11 @@ def read_csv(path: Path) -> Scalers:
     return Scalers("csv", path, times, known, warnings)
 
 
-def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _table(path: Path, growing: bool) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Column names and (line number, cells) of each row."""
     text = path.read_text(encoding="utf-8-sig", errors="replace")
+    if growing:
+        text = text[: text.rfind("\n") + 1]
     lines = [(i, line.strip()) for i, line in enumerate(text.splitlines(), start=1) if line.strip()]
     while len(lines) > 1 and lines[0][1].startswith("#") and lines[1][1].startswith("#"):
         lines.pop(0)
@@ -137,4 +142,4 @@ def law_times(n: int, exposure_s: float, wait_s: float, growth: float) -> FrameT
         raise BadInput("data.time.law: needs exposure > 0, wait ≥ 0 and growth > 0")
     k = np.arange(n, dtype=float)
     start: Floats = k * exposure_s + np.cumsum(wait_s * growth**k)
-    return FrameTimes(start, np.full(n, exposure_s), "timing law")
+    return FrameTimes(start, np.full(n, exposure_s), LAW)

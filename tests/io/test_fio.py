@@ -47,7 +47,7 @@ def write_fio(
         "%d",
     ]
     lines += [f" Col {k} {column}" for k, column in enumerate(columns, start=1)]
-    path.write_text("\n".join([*lines, *rows, end, ""]) if end else "\n".join([*lines, *rows]))
+    path.write_text("\n".join([*lines, *rows, end, ""]) if end else "\n".join([*lines, *rows, ""]))
     return path
 
 

@@ -77,9 +77,9 @@ def test_a_bad_reference_frame_is_named_and_left_out(edf, kind, key):
 
 
 def test_background_frames_far_apart_are_not_all_read(beamtime):
-    pieces = plan._pieces([0, 1, 2, 30, 31, 574])
+    pieces = plan.pieces([0, 1, 2, 30, 31, 574], plan.REFERENCE_CHUNK)
     assert pieces == [(0, 3), (30, 32), (574, 575)]
-    assert max(stop - start for start, stop in plan._pieces(range(1000))) <= plan.REFERENCE_CHUNK
+    assert max(stop - start for start, stop in plan.pieces(range(1000), plan.REFERENCE_CHUNK)) <= plan.REFERENCE_CHUNK
 
 
 def test_a_file_that_was_replaced_is_read_anew(edf):

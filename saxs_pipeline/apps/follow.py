@@ -1,0 +1,263 @@
+"""A scan that grows, or has not begun: looked at again and again, every new frame processed once."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from saxs_pipeline import engine, pipeline, plan
+from saxs_pipeline.checkpoint import COLLECT_S, PASSING_PROBLEMS, FrameStore
+from saxs_pipeline.fields import FoundFiles
+from saxs_pipeline.plan import Plan
+from saxs_pipeline.provenance import input_paths
+from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.series import FrameSeries, open_sample
+from saxs_pipeline.types import BadInput, Bools, ChunkResult, Progress, RunResult
+
+AT_ONCE = 96
+"""Frames processed between two looks: a burst is worked off in pieces, and meanwhile the page goes on."""
+
+SETTLED_S = 5.0
+"""References unchanged for so long are complete: what is wrong with them then is a mistake, not a copy under way."""
+
+AGAIN_S = (1.0, 30.0)
+"""A frame that cannot be read is tried again after the first, twice as long each time, at most the last."""
+
+
+MOST_NAMED = 5
+"""Files or frames named in one line; of the others it says how many."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look found. waiting: one line, what is missing before frames can be processed, "" if nothing is.
+
+    complete: frames on disk; fresh: processed by this look; left: complete ones still to be processed.
+    """
+
+    waiting: str
+    complete: int = 0
+    expected: int | None = None
+    ended: bool = False
+    fresh: int = 0
+    left: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class Follower:
+    """Follows the frames of a run file; `store_of` opens the checkpoints of a plan (by its key)."""
+
+    run: RunFile
+    pool: engine.Pool
+    store_of: Callable[[Plan], FrameStore]
+    series: FrameSeries | None = None
+    _plan: Plan | None = None
+    _ready: bool = False
+    _store: FrameStore | None = None
+    _stored: str = ""
+    _keys: list[str] = field(default_factory=list)
+    _done: list[int] = field(default_factory=list)
+    _before: dict[int, str] = field(default_factory=dict)
+    _late: list[str] = field(default_factory=list)
+    _again: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def look(self) -> Seen:
+        """Look for new frames and process them, at most AT_ONCE; raises BadInput for what waiting cannot mend."""
+        now = found(self.run)
+        missing = _missing(now)
+        if missing:
+            return Seen(f"waiting for {missing}")
+        before = () if self.series is None else self.series.paths
+        try:
+            self.series = open_sample(now, growing=True)
+            progress = self.series.progress()
+            self.series.identities()
+        except (BadInput, OSError) as error:
+            return Seen(f"waiting: {error}")
+        self._note_late(before, self.series.paths)
+        if not self._prepare(now, self.series):
+            return Seen("waiting: the references are still being written")
+        assert self._plan is not None
+        complete = self._settled(progress)
+        wait = self._background(now, self._plan, complete, progress.ended)
+        fresh, left = self._process(self._plan if self._ready else _bare(self._plan), complete)
+        warnings = self.series.warnings
+        return Seen(wait, int(complete.sum()), progress.expected, progress.ended, fresh, left, warnings)
+
+    def _prepare(self, now: RunFile, series: FrameSeries) -> bool:
+        """References and geometry, once; False while they are still being written."""
+        if self._plan is None or self._plan.series is None or self._plan.series.info.shape != series.info.shape:
+            try:
+                self._plan, self._ready = plan.prepare_frames(now, series), False
+            except BadInput:
+                if _changed_lately(now):
+                    return False
+                raise
+        self._plan = replace(self._plan, series=series)
+        return True
+
+    def _background(self, now: RunFile, prepared: Plan, complete: Bools, ended: bool) -> str:
+        """Evaluate the background once its frames are there; until then, what is missing."""
+        if self._ready:
+            return ""
+        wait = "" if ended else plan.background_waits(now, prepared, complete)
+        if wait:
+            return f"no fits yet, the background is still in the curves: {wait}"
+        self._plan, self._ready = plan.with_background(now, prepared), True
+        return ""
+
+    def result(self) -> RunResult | None:
+        """All processed frames so far, in their order; None before the first. What is not there yet is left out."""
+        if self._plan is None or self._store is None or not self._done:
+            return None
+        frames = self._store.assemble([self._keys[k] for k in self._done])
+        return pipeline.finish(self._plan, found(self.run), _numbered(frames, self._done))
+
+    def flush(self) -> None:
+        """All processed frames onto the disk."""
+        if self._store is not None:
+            self._store.flush()
+
+    def gaps(self) -> tuple[str, ...]:
+        """What is odd about the order in which the frames came, one line each."""
+        late = [f"{name} came after later ones and was put in its place" for name in self._late]
+        holes = sorted(set(range(self._done[-1])) - set(self._done)) if self._done else []
+        if holes:
+            late.append(f"not there, although later ones are: frame {_shortened(holes)}")
+        absent = [number for _, number in _absent_numbers(self.series.paths if self.series is not None else ())]
+        if absent:
+            late.append(f"there is no file with number {_shortened(absent)}")
+        return tuple(late)
+
+    @property
+    def written(self) -> float:
+        """When a file of the scan was last written, s since 1970."""
+        return 0.0 if self.series is None else max(mtime for _, mtime in self.series.identity) / 1e9
+
+    @property
+    def mask(self) -> Bools | None:
+        """Pixels that are not used, (ny, nx)."""
+        return None if self._plan is None or self._plan.spec is None else self._plan.spec.mask
+
+    def _settled(self, progress: Progress) -> Bools:
+        """Complete frames with time and monitor; where a file may still be written, those unchanged since before."""
+        assert self.series is not None
+        series = self.series
+        usable = np.isfinite(series.start_s) & (series.exposure_s > 0)
+        known = np.flatnonzero([not problem for problem in series.problems])
+        usable &= np.arange(len(series)) <= (known[-1] if len(known) else -1)  # counters not written yet are zero
+        if progress.ended:
+            usable[:] = True
+        absent = _absent_numbers(series.paths)
+        if absent and series.by_order and len(series.paths) >= len(series):
+            usable[absent[0][0] :] = False  # their rows are known once the frame before them is there
+        complete: Bools = progress.complete & usable
+        if not progress.sure:
+            marks = dict(enumerate(series.identities()))
+            complete &= np.array([self._before.get(k) == mark for k, mark in marks.items()])
+            self._before = marks
+        return complete
+
+    def _process(self, prepared: Plan, complete: Bools) -> tuple[int, int]:
+        if self._store is None or self._stored != prepared.key:
+            self._store = self.store_of(prepared) if self._ready else FrameStore(None, prepared.key, {})
+            self._stored = prepared.key
+        store, self._keys = self._store, prepared.frame_keys()
+        now = time.monotonic()
+        wanted = [
+            k
+            for k in np.flatnonzero(complete).tolist()
+            if self._keys[k] not in store or self._again.get(self._keys[k], (np.inf, 0.0))[0] <= now
+        ]
+
+        def keep(chunk: ChunkResult) -> None:
+            keys = [self._keys[k] for k in chunk.curves.index.tolist()]
+            store.add(keys, chunk)
+            self._note_passing(keys, chunk.curves.problems)
+
+        assert prepared.series is not None
+        size = engine.chunk_size(self.run.config.engine, prepared.series.info)
+        size = max(1, min(size, -(-len(wanted) // engine.workers(self.run.config.engine))))
+        self.pool.run(prepared, plan.pieces(wanted[:AT_ONCE], size), keep)
+        store.flush(COLLECT_S)
+        self._done = [k for k, key in enumerate(self._keys) if complete[k] and key in store]
+        return min(len(wanted), AT_ONCE), max(0, len(wanted) - AT_ONCE)
+
+    def _note_late(self, before: Sequence[Path], after: Sequence[Path]) -> None:
+        """Files that come before one that was there already."""
+        if before and len(after) > len(before) and tuple(after[: len(before)]) != tuple(before):
+            last = after.index(before[-1]) if before[-1] in after else 0
+            self._late += [path.name for path in after[:last] if path not in set(before)]
+
+    def _note_passing(self, keys: Sequence[str], problems: Sequence[str]) -> None:
+        """Frames that could not be read are tried again, later and later."""
+        for key, problem in zip(keys, problems, strict=True):
+            if problem.startswith(PASSING_PROBLEMS):
+                pause = min(2 * self._again.get(key, (0.0, AGAIN_S[0] / 2))[1], AGAIN_S[1])
+                self._again[key] = time.monotonic() + pause, pause
+            else:
+                self._again.pop(key, None)
+
+
+def found(run: RunFile) -> RunFile:
+    """The run file with the frames and scalers that its patterns lead to now."""
+    data = run.config.data
+    again = {
+        name: files.again() for name in ("frames", "scalers") if isinstance(files := getattr(data, name), FoundFiles)
+    }
+    return replace(run, config=run.config.model_copy(update={"data": data.model_copy(update=again)}))
+
+
+def _missing(run: RunFile) -> str:
+    """Files that are named but not there, in words; "" if all are."""
+    data = run.config.data
+    empty = [
+        " ".join(files.patterns) for files in (data.frames, data.scalers) if isinstance(files, FoundFiles) and not files
+    ]
+    absent = [path.name for path in input_paths(run) if not path.exists()]
+    return _shortened([*empty, *absent])
+
+
+def _changed_lately(run: RunFile) -> bool:
+    """Whether a file other than the frames is so young that it may still be written."""
+    frames = set(run.config.data.frames or ())
+    return any(time.time() - path.stat().st_mtime < SETTLED_S for path in input_paths(run) if path not in frames)
+
+
+def _bare(prepared: Plan) -> Plan:
+    """The plan without fits."""
+    return replace(prepared, config=prepared.config.model_copy(update={"model": None}))
+
+
+def _numbered(frames: ChunkResult, numbers: Sequence[int]) -> ChunkResult:
+    """The same frames with their numbers in the scan."""
+    index = np.array(numbers, dtype=np.int64)
+    fits = None if frames.fits is None else replace(frames.fits, index=index)
+    return replace(frames, curves=replace(frames.curves, index=index), fits=fits)
+
+
+def _shortened(items: Sequence[object]) -> str:
+    more = f" and {len(items) - MOST_NAMED} more" if len(items) > MOST_NAMED else ""
+    return ", ".join(map(str, items[:MOST_NAMED])) + more
+
+
+def _absent_numbers(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """(place, number) of the numbers left out by files that are numbered one after the other.
+
+    place: of the first file after it. [] where most steps are not 1: then the numbers are no count.
+    """
+    numbers = [int(found[-1]) for path in paths if (found := re.findall(r"\d+", path.stem))]
+    steps = np.diff(numbers)
+    if len(numbers) < len(paths) or len(steps) < 2 or np.median(steps) != 1:
+        return []
+    return [
+        (place + 1, absent)
+        for place in np.flatnonzero(steps > 1).tolist()
+        for absent in range(numbers[place] + 1, numbers[place + 1])
+    ]

@@ -1,0 +1,300 @@
+"""Near-real-time: follow a scan, publish snapshots of it, and at its end write what a batch run writes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from saxs_pipeline import engine, pipeline
+from saxs_pipeline.apps import batch
+from saxs_pipeline.apps.dashboard import serve
+from saxs_pipeline.apps.follow import Follower, Seen, found
+from saxs_pipeline.apps.snapshot import Latest, ModelCurves, Snapshot, State
+from saxs_pipeline.apps.status import Frames
+from saxs_pipeline.apps.watch import watching
+from saxs_pipeline.fields import FoundFiles
+from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.types import BadInput, RunResult
+
+STALLED_S = 30.0
+STALLED_GAPS = 5.0
+"""A scan is stalled when nothing came for so long, and for so many of its longest pauses."""
+
+SHARE = 0.5
+"""Share of the time that snapshots of a long series may take; their rate falls, the frames' does not."""
+
+ANALYSIS_S = 3.0
+ANALYSIS_SHARE = 0.1
+"""The analysis of the series is made anew so often, and takes at most this share of the time."""
+
+RATE_S = 10.0
+TELL_S = 10.0
+QUIET_S = 2.0
+"""Without news a snapshot is published so often."""
+
+
+@dataclass
+class Arrivals:
+    """When frames came in: for the rate, the lag and to know a pause from the end."""
+
+    complete: int = 0
+    last: float = field(default_factory=time.monotonic)
+    longest: float = 0.0
+    recent: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def note(self, complete: int) -> None:
+        """So many frames are there now."""
+        now = time.monotonic()
+        if complete > self.complete:
+            if self.complete:
+                self.longest = max(self.longest, now - self.last)
+            self.last, self.complete = now, complete
+        self.recent.append((now, complete))
+        while now - self.recent[0][0] > RATE_S:
+            self.recent.popleft()
+
+    @property
+    def rate(self) -> float:
+        """Frames per second in the last RATE_S."""
+        (begin, first), (end, last) = self.recent[0], self.recent[-1]
+        return (last - first) / (end - begin) if end > begin else 0.0
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the scan has paused for longer than its pauses so far explain."""
+        return time.monotonic() - self.last > max(STALLED_S, STALLED_GAPS * self.longest)
+
+
+class _Pace:
+    """Something repeated that may take a share of the time, and comes no more often than `least_s`."""
+
+    def __init__(self, share: float, least_s: float = 0.0) -> None:
+        self._share, self._least_s, self._cost_s = share, least_s, 0.0
+        self.last = -np.inf
+
+    def due(self) -> bool:
+        """Whether it may be done again."""
+        return time.monotonic() - self.last >= max(self._least_s, self._cost_s / self._share)
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Around doing it."""
+        begin = time.monotonic()
+        yield
+        self.last = time.monotonic()
+        self._cost_s = self.last - begin
+
+
+class Live:
+    """One scan followed: `step` looks once and publishes."""
+
+    def __init__(self, run: RunFile, pool: engine.Pool, latest: Latest, claim: batch.Claim) -> None:
+        pipeline.check_reaction(run)
+        self._frames = run.config.data.frames
+        if self._frames is None:
+            raise run.error("data.curves", "live follows frames (data.frames); for integrated curves use `run`")
+        self._run, self._pool, self._latest, self._claim = run, pool, latest, claim
+        self._follower = Follower(run, pool, partial(claim.store, collect=True))
+        self._arrivals = Arrivals()
+        self._looked = time.time()
+        self._shown = _Pace(SHARE)
+        self._analysed = _Pace(ANALYSIS_SHARE, ANALYSIS_S)
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="analysis")
+        self._concluding: Future[RunResult] | None = None
+        self._stale, self._published = False, 0.0
+        self._delivered = -1
+
+    def step(self) -> State:
+        """Look for frames, process some, publish; write the results when the scan has ended or stalls.
+
+        Raises BadInput for what waiting cannot mend; the last snapshot then says so.
+        """
+        begin = time.time()
+        try:
+            seen = self._follower.look()
+            self._arrivals.note(seen.complete)
+            state = self._state(seen)
+            self._show(seen, "running" if self._due(state, seen) else state, begin)
+            self._looked = begin
+            if self._due(state, seen):
+                self._deliver(state, seen)
+        except BadInput as error:
+            self._publish(state="failed", message=error.messages[0])
+            raise
+        return state
+
+    def flush(self) -> None:
+        """All processed frames onto the disk."""
+        self._follower.flush()
+
+    def _due(self, state: State, seen: Seen) -> bool:
+        return state in ("finished", "stalled") and self._delivered != seen.complete
+
+    def _state(self, seen: Seen) -> State:
+        if seen.waiting and not seen.complete:
+            return "waiting"
+        announced = seen.expected is not None and seen.complete >= seen.expected
+        more_files = isinstance(self._frames, FoundFiles) and self._frames.open_ended
+        if seen.ended and not seen.left and (announced or not more_files):
+            return "finished"
+        return "stalled" if self._arrivals.stalled and not seen.left else "running"
+
+    def _show(self, seen: Seen, state: State, begin: float) -> None:
+        """Publish what changed: results no more often than their share of the time allows."""
+        self._stale |= bool(seen.fresh)
+        before = self._latest.pull()
+        changes: dict[str, Any] = {
+            "state": state,
+            "message": seen.waiting,
+            "n_complete": seen.complete,
+            "n_expected": seen.expected,
+            "rate": self._arrivals.rate,
+            "series": self._follower.series,
+        }
+        if self._stale and (self._shown.due() or not before.n_processed or self._due(self._state(seen), seen)):
+            with self._shown.measured():
+                changes |= self._result(seen)
+            self._stale = seen.left > 0
+            changes["lag_s"] = time.time() - min(max(self._follower.written, self._looked), begin)
+        news = (before.state, before.message, before.n_complete) != (state, seen.waiting, seen.complete)
+        if "result" in changes or news or time.monotonic() - self._published >= QUIET_S:
+            self._publish(**changes)
+
+    def _result(self, seen: Seen) -> dict[str, Any]:
+        """What a snapshot says about the processed frames."""
+        result = self._follower.result()
+        if result is None:
+            return {}
+        flagged = int(np.count_nonzero(~result.curves.usable))
+        changes: dict[str, Any] = {"result": result, "n_processed": len(result.curves.index), "n_flagged": flagged}
+        warnings = (*self._follower.gaps(), *result.warnings)
+        return changes | self._analysis(result) | {"warnings": warnings, "mask": self._follower.mask}
+
+    def _analysis(self, result: RunResult) -> dict[str, Any]:
+        """The last analysis that is ready; the next one is begun, beside all else, when its time has come."""
+        ready: dict[str, Any] = {}
+        if self._concluding is not None and self._concluding.done():
+            concluded = self._concluding.result()
+            ready = {"analysis": concluded.analysis, "model": _model_curves(concluded)}
+            self._concluding = None
+        if self._concluding is None and self._analysed.due():
+            self._concluding = self._aside.submit(self._conclude, result)
+        return ready
+
+    def _conclude(self, result: RunResult) -> RunResult:
+        with self._analysed.measured():
+            return pipeline.conclude(result, self._without_fit(), None)
+
+    def _without_fit(self) -> RunFile:
+        """The run file with its kinetic model as given: to fit it takes seconds, and waits for the end."""
+        config = self._run.config
+        if config.kinetics is None:
+            return self._run
+        kinetics = config.kinetics.model_copy(update={"fit": ()})
+        return replace(self._run, config=config.model_copy(update={"kinetics": kinetics}))
+
+    def _deliver(self, state: State, seen: Seen) -> None:
+        """What `run` would write now; checkpoints are kept while more may come."""
+        self._publish(state="running", message="writing the results")
+        self._follower.flush()
+        self._delivered = seen.complete
+        try:
+            result = batch.compute(found(self._run), quiet=True, store_of=self._claim.store, pool=self._pool)
+            folder = batch.write(result, self._run)
+        except BadInput as error:
+            if state == "finished":
+                raise
+            self._publish(state=state, message=f"no results yet: {error.messages[0]}")
+            return
+        message = f"results are in {folder.name}/" + ("" if state == "finished" else "; waiting for more frames")
+        self._publish(state=state, message=message, **self._final(result))
+        if state == "finished":
+            self._claim.end("finished", message)
+
+    def _final(self, result: RunResult) -> dict[str, Any]:
+        return {
+            "result": result,
+            "n_processed": len(result.curves.index),
+            "n_flagged": int(np.count_nonzero(~result.curves.usable)),
+            "warnings": result.warnings,
+            "analysis": result.analysis,
+            "model": _model_curves(result),
+        }
+
+    def _publish(self, **changes: Any) -> None:
+        before = self._latest.pull()
+        snapshot = replace(before, version=before.version + 1, **changes)
+        self._latest.publish(snapshot)
+        frames = Frames(snapshot.n_expected, snapshot.n_complete, snapshot.n_processed, 0, snapshot.n_flagged)
+        self._claim.tell(frames, snapshot.rate, snapshot.state, snapshot.message)
+        self._published = time.monotonic()
+
+
+def _model_curves(result: RunResult) -> ModelCurves | None:
+    c = result.comparison
+    if c is None:
+        return None
+    return ModelCurves(c.curve_time_s, c.curve_radius_nm, c.curve_sigma_nm, c.curve_c_umol_L, c.curve_yield)
+
+
+def follow(
+    run: RunFile, *, port: int, origins: Sequence[str] = (), token: str | None = None, say: Callable[[str], None]
+) -> None:
+    """Follow the scan of a run file and serve its page, until interrupted.
+
+    say: takes one line when the state changes. Raises BadInput for what waiting cannot mend.
+    """
+    latest = Latest(Snapshot(0, "waiting", "starting", run.config.title))
+    with (
+        batch.claimed(run, "live", say) as claim,
+        watching() as watch,
+        serve(latest, port=port, origins=origins, token=token) as url,
+        engine.pool(run.config.engine) as pool,
+    ):
+        say(f"live page: {url}" + (f"\ndask's dashboard: {pool.link}" if pool.link else ""))
+        preload()
+        live, teller = Live(run, pool, latest, claim), _Teller(say)
+        try:
+            while live.step() != "finished":
+                teller.tell(latest.pull())
+                watch.wait(run)
+            teller.tell(latest.pull())
+            say("the page stays until Ctrl-C")
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            live.flush()
+            if not claim.finished:
+                raise
+            teller.tell(latest.pull())
+
+
+def preload() -> None:
+    """Import what takes seconds while the scan has not begun."""
+    import lmfit  # noqa: F401
+    import pyFAI.integrator.azimuthal  # noqa: F401
+
+    import saxs_pipeline.io.hdf5_source  # noqa: F401
+
+
+class _Teller:
+    """Says in the terminal what changes, counts no more often than every TELL_S."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._state, self._line, self._said = say, "", "", -np.inf
+
+    def tell(self, snapshot: Snapshot) -> None:
+        """Say the state and its message, if they are news."""
+        line = f"{snapshot.state}: {snapshot.message}" if snapshot.message else snapshot.state
+        now = time.monotonic()
+        if snapshot.state != self._state or (line != self._line and now - self._said >= TELL_S):
+            self._say(line)
+            self._state, self._line, self._said = snapshot.state, line, now

@@ -1,0 +1,152 @@
+"""Images for the live page: raw frames and the map I(q, t) as bytes of colour, thinned to what a screen shows."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saxs_pipeline.apps.page_style import LEVELS
+from saxs_pipeline.outputs.flags import sound
+from saxs_pipeline.outputs.plot_style import TimeAxis
+from saxs_pipeline.series import FrameSeries
+from saxs_pipeline.types import BadInput, Bools, Floats, Ints, RunResult
+
+Levels = NDArray[np.uint8]
+LONGEST_SIDE = 480
+"""Pixels of a raw frame's longer side on the page."""
+COLUMNS, ROWS = 300, 200
+"""Times and q of the map."""
+KEPT_PICTURES = 32
+
+
+class Picture(NamedTuple):
+    """A raw frame for the screen: levels 0 (masked) … 255 between `low` and `high` counts, on a logarithmic scale.
+
+    Each point is the mean of block × block pixels that are not masked; shape (ny, nx) is the detector's.
+    """
+
+    levels: Levels
+    low: float
+    high: float
+    block: int
+    shape: tuple[int, int]
+
+
+class HeatMap(NamedTuple):
+    """I(q, t) for the screen: levels (ROWS, COLUMNS), 0 where nothing was measured; edges of time and q."""
+
+    levels: Levels
+    low: float
+    high: float
+    time_s: tuple[float, float]
+    q_nm: tuple[float, float]
+
+
+def log_levels(values: Floats, low: float, high: float) -> Levels:
+    """Levels 1 … 255 evenly in log(value) from `low` to `high`, the ends for what is beyond; 0 for NaN."""
+    known = np.isfinite(values)
+    share = np.log(np.clip(np.where(known, values, low), low, high) / low) / np.log(high / low)
+    return np.where(known, 1 + np.round(share * (LEVELS - 2)), 0).astype(np.uint8)
+
+
+def picture(image: NDArray[Any], mask: Bools | None) -> Picture:
+    """A frame (ny, nx) in counts, averaged over blocks so that no side is longer than 480 points."""
+    block = -(-max(image.shape) // LONGEST_SIDE)
+    used = np.isfinite(image) if mask is None else np.isfinite(image) & ~mask
+    small = (-(-image.shape[0] // block), -(-image.shape[1] // block))
+    total, number = np.zeros(small), np.zeros(small)
+    for first in np.ndindex(block, block):
+        part = (slice(first[0], None, block), slice(first[1], None, block))
+        inside = tuple(slice(size) for size in image[part].shape)
+        total[inside] += np.where(used[part], image[part], 0)
+        number[inside] += used[part]
+    mean = np.where(number > 0, total / np.maximum(number, 1), np.nan)
+    low, high = span(mean[mean > 0], 1.0)
+    return Picture(log_levels(mean, low, high), low, high, block, (image.shape[0], image.shape[1]))
+
+
+def span(positive: Floats, lowest: float) -> tuple[float, float]:
+    """From the `lowest` percentile of positive values to nearly the largest; a decade where there is no range."""
+    if positive.size == 0:
+        return 1.0, 10.0
+    low, high = np.percentile(positive, [lowest, 99.9])
+    return (float(low), float(high)) if high > 1.01 * low else (float(low), 10 * float(low))
+
+
+class Pictures:
+    """Raw frames on their way to the page, kept by frame number; one thread reads them, so that no page waits."""
+
+    def __init__(self) -> None:
+        self._reader = ThreadPoolExecutor(1, "pictures")
+        self._kept: OrderedDict[int, Picture | str] = OrderedDict()
+        self._coming: tuple[int, Future[Picture | str]] | None = None
+
+    def get(self, series: FrameSeries, frame: int, mask: Bools | None) -> Picture | str | None:
+        """The picture, a reason why there is none, or None while it is being read: ask again."""
+        self._collect()
+        if frame in self._kept:
+            self._kept.move_to_end(frame)
+            return self._kept[frame]
+        if self._coming is None:
+            self._coming = frame, self._reader.submit(_read, series, frame, mask)
+        return None
+
+    def _collect(self) -> None:
+        if self._coming is not None and self._coming[1].done():
+            frame, future = self._coming
+            self._kept[frame], self._coming = future.result(), None
+            while len(self._kept) > KEPT_PICTURES:
+                self._kept.popitem(last=False)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._reader.shutdown(cancel_futures=True)
+
+
+def _read(series: FrameSeries, frame: int, mask: Bools | None) -> Picture | str:
+    try:
+        images, problem = (chunk := series.read(frame, frame + 1)).images, chunk.problems[0]
+    except (BadInput, OSError) as error:
+        return f"frame {frame} cannot be read: {error}"
+    if problem.startswith(("unreadable", "not_recorded")):
+        return f"frame {frame}: {problem}"
+    return picture(images[0], mask)
+
+
+def heat_map(result: RunResult, axis: TimeAxis) -> HeatMap | None:
+    """The map over the times that the axis shows; each point is the nearest frame and bin. None without a range."""
+    rows = np.flatnonzero(axis.visible)
+    rows = rows[np.argsort(axis.seconds[rows], kind="stable")]
+    trusted = sound(result)
+    if np.unique(axis.seconds[rows[trusted[rows]]]).size < 2:
+        return None
+    times, time_edges = _nearest(axis.seconds[rows], COLUMNS, logarithmic=axis.logarithmic)
+    bins, q_edges = _nearest(result.curves.q_nm, ROWS, logarithmic=False)
+    chosen, curves = rows[times], result.curves
+    intensity = np.where(trusted[chosen, None], curves.intensity[chosen[:, None], bins], np.nan)
+    sigma = np.hypot(curves.statistical[chosen[:, None], bins], curves.shared[bins])[trusted[chosen]]
+    low, high = _colour_range(sigma, intensity[intensity > 0])
+    return HeatMap(log_levels(intensity.T, low, high), low, high, time_edges, q_edges)
+
+
+def _nearest(points: Floats, number: int, *, logarithmic: bool) -> tuple[Ints, tuple[float, float]]:
+    """Index of the point nearest to each of `number` even steps between the first and last point, and their edges."""
+    x = np.log(points) if logarithmic else points
+    first, last = float(x[0]), float(x[-1])
+    centres = first + (last - first) * (np.arange(number) + 0.5) / number
+    right = np.clip(np.searchsorted(x, centres), 1, x.size - 1)
+    nearest: Ints = np.where(centres - x[right - 1] <= x[right] - centres, right - 1, right)
+    edges = (float(points[0]), float(points[-1]))
+    return nearest, edges
+
+
+def _colour_range(sigma: Floats, positive: Floats) -> tuple[float, float]:
+    """As in the printed map: from the median uncertainty, below which there is nothing to see, to the largest."""
+    _, high = span(positive, 0.0)
+    known = sigma[np.isfinite(sigma)]
+    noise = float(np.median(known)) if known.size else 0.0
+    return (noise if 0 < noise < 0.1 * high else 1e-3 * high), high

@@ -1,0 +1,166 @@
+"""What the page draws, as numbers: images in levels of colour, thinning, and sending only what changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("bokeh", reason="the extra [live] is not installed")
+
+from bokeh.document import Document
+from bokeh.models import ColumnDataSource
+
+from saxs_pipeline.apps.page_image import COLUMNS as TIMES
+from saxs_pipeline.apps.page_image import LONGEST_SIDE, ROWS, heat_map, log_levels, picture
+from saxs_pipeline.apps.page_series import COLUMNS, limits, send_changes, tabulate
+from saxs_pipeline.outputs.flags import has_word, sound
+from saxs_pipeline.outputs.plot_style import TimeAxis
+
+
+def test_levels_are_even_in_the_logarithm():
+    levels = log_levels(np.array([1.0, 10.0, 100.0, 1000.0, 0.5, 5000.0, np.nan, -3.0, 0.0]), 1.0, 1000.0)
+    np.testing.assert_array_equal(levels[[0, 3, 4, 5, 6, 7, 8]], [1, 255, 1, 255, 0, 1, 1])
+    np.testing.assert_allclose(levels[[1, 2]], [1 + 254 / 3, 1 + 508 / 3], atol=0.5)
+
+
+def test_a_small_frame_is_shown_pixel_by_pixel():
+    image = np.arange(1, 13, dtype=np.uint16).reshape(3, 4)
+    mask = np.zeros((3, 4), dtype=bool)
+    mask[1, 2] = True
+    shown = picture(image, mask)
+    assert shown.block == 1 and shown.shape == (3, 4)
+    np.testing.assert_array_equal(shown.levels == 0, mask)
+    assert shown.levels[0, 0] == 1 and shown.levels[2, 3] == 255
+
+
+@pytest.mark.parametrize("shape", [(1043, 981), (2167, 2070), (481, 3)])
+def test_a_large_frame_is_the_mean_of_unmasked_pixels_in_blocks(shape):
+    rng = np.random.default_rng(3)
+    image = rng.poisson(50, shape).astype(np.int32)
+    mask = rng.random(shape) < 0.3
+    shown = picture(image, mask)
+    block = shown.block
+    assert max(shown.levels.shape) <= LONGEST_SIDE < max(shape) / (block - 1)
+    for row, column in ((0, 0), (shown.levels.shape[0] - 1, shown.levels.shape[1] - 1), (7, 0)):
+        part = np.s_[row * block : (row + 1) * block, column * block : (column + 1) * block]
+        good = image[part][~mask[part]]
+        expected = log_levels(np.array([good.mean() if good.size else np.nan]), shown.low, shown.high)[0]
+        assert shown.levels[row, column] == expected
+
+
+@pytest.mark.parametrize("value", [0, -1, 7])
+def test_a_frame_without_contrast_is_drawn(value):
+    shown = picture(np.full((5, 5), value), None)
+    assert (shown.levels > 0).all() and shown.low < shown.high
+
+
+@pytest.mark.parametrize("logarithmic", [False, True])
+def test_the_map_shows_the_nearest_frame(logarithmic, scan):
+    result = scan.results[40]
+    seconds = result.curves.time_s
+    axis = TimeAxis(seconds, seconds > 0 if logarithmic else np.isfinite(seconds), logarithmic)
+    drawn = heat_map(result, axis)
+    visible = np.flatnonzero(axis.visible)
+    assert drawn.time_s == (seconds[visible].min(), seconds[visible].max())
+    place = np.log if logarithmic else np.asarray
+    ends = place(np.array(drawn.time_s))
+    q = result.curves.q_nm
+    half = (q[-1] - q[0]) / (2 * ROWS)
+    nearest_q = [np.abs(q - end).argmin() for end in (q[0] + half, q[-1] - half)]
+    for column in (0, 1, 57, 123, TIMES - 1):
+        time = ends[0] + (ends[1] - ends[0]) * (column + 0.5) / TIMES
+        frame = visible[np.abs(place(seconds[visible]) - time).argmin()]
+        if not sound(result)[frame]:
+            assert (drawn.levels[:, column] == 0).all()
+            continue
+        expected = log_levels(result.curves.intensity[frame, nearest_q], drawn.low, drawn.high)
+        np.testing.assert_array_equal(drawn.levels[[0, -1], column], expected)
+
+
+def test_excluded_frames_are_grey_and_a_single_time_has_no_map(scan):
+    result = scan.results[40]
+    bad = tuple("monitor_zero: I1 is 0" if n == 39 else "" for n in range(40))
+    excluded = replace(result, curves=replace(result.curves, problems=bad))
+    axis = TimeAxis(result.curves.time_s, np.ones(40, dtype=bool), logarithmic=False)
+    assert (heat_map(excluded, axis).levels[:, -1] == 0).all()
+    assert (heat_map(result, axis).levels[:, -1] > 0).any()
+    assert (
+        heat_map(scan.results[1], TimeAxis(result.curves.time_s[:1], np.ones(1, dtype=bool), logarithmic=False)) is None
+    )
+
+
+def test_panels_hold_the_sound_frames(scan):
+    result = scan.results[40]
+    quantities, table = result.quantities, tabulate(result).table
+    column = dict(zip(COLUMNS, table, strict=True))
+    weak, background = (has_word(quantities.flags, word) for word in ("weak", "background"))
+    good = sound(result)
+    for name, rows in (
+        ("radius", good & np.isfinite(quantities.radius_nm.value)),
+        ("concentration", good & ~background & ~weak),
+        ("concentration_hollow", good & ~background & weak),
+    ):
+        np.testing.assert_array_equal(np.isfinite(column[name]), rows)
+    full = np.isfinite(column["yield"])
+    np.testing.assert_allclose(column["yield"][full], 100 * quantities.yield_.value[full], rtol=1e-6)
+    half = (column["yield_high"] - column["yield_low"])[full] / 2
+    np.testing.assert_allclose(half, 100 * quantities.yield_.statistical[full], rtol=1e-3, atol=1e-4)
+
+
+def table_of(rows: list[float]) -> np.ndarray:
+    return np.tile(np.array(rows, dtype=np.float32), (len(COLUMNS), 1)).reshape(len(COLUMNS), len(rows))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(st.sampled_from([0.0, 1.0, np.nan]), max_size=12), max_size=6))
+def test_the_browser_gets_every_change(states):
+    source, old = ColumnDataSource({name: [] for name in COLUMNS}), table_of([])
+    for state in states:
+        send_changes(source, old, table_of(state))
+        old = table_of(state)
+        for name in COLUMNS:
+            np.testing.assert_array_equal(np.asarray(source.data[name], dtype=np.float32), old[0])
+
+
+def test_a_new_frame_sends_itself_alone():
+    source, events = ColumnDataSource({name: [] for name in COLUMNS}), []
+    document = Document()
+    document.add_root(source)
+    many = list(np.arange(1000.0))
+    send_changes(source, table_of([]), table_of(many))
+    document.on_change(events.append)
+    send_changes(source, table_of(many), table_of([*many, 7.0]))
+    changed = [*many[:500], -1.0, *many[501:], 7.0]
+    send_changes(source, table_of([*many, 7.0]), table_of(changed))
+    send_changes(source, table_of(changed), table_of(changed))
+    assert [event.kind for event in events] == ["ColumnsStreamed", "ColumnsPatched"]
+    assert all(len(values) == 1 for values in events[0].data.values())
+    assert all(part == slice(500, 501) for patches in events[1].patches.values() for part, _ in patches)
+
+
+def test_one_browsers_source_does_not_change_the_others():
+    first, second = (ColumnDataSource({name: [] for name in COLUMNS}) for _ in range(2))
+    before, after = table_of([1.0, 2.0]), table_of([1.0, 3.0])
+    for source in (first, second):
+        send_changes(source, table_of([]), before)
+    for source in (first, second):
+        send_changes(source, before, after)
+        np.testing.assert_array_equal(source.data["radius"], [1.0, 3.0])
+    np.testing.assert_array_equal(before[0], [1.0, 2.0])
+
+
+def test_limits_are_those_of_well_known_points():
+    value = np.array([1.0, 2.0, 3.0, 50.0])
+    error = np.array([0.1, 0.1, 0.1, 20.0])
+    columns = np.array([value, value - error, value + error, np.full(4, np.nan)], dtype=np.float32)
+    low, high = limits(columns, from_zero=False)
+    assert 0.5 < low < 0.9 and 3.1 < high < 3.5
+    assert limits(columns, from_zero=True)[0] < 0
+    assert limits(np.full((4, 3), np.nan, dtype=np.float32), from_zero=False) == (0.0, 1.0)
+    upper = np.array([[np.nan], [np.nan], [np.nan], [0.3]], dtype=np.float32)
+    low, high = limits(upper, from_zero=False)
+    assert low < 0.3 < high

@@ -1,0 +1,180 @@
+"""Scans that grow in all the ways the beamlines have: followed, the results are those of a batch run afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from saxs_pipeline import runfile, simulation
+from saxs_pipeline.apps import batch
+from saxs_pipeline.types import BadInput
+from tests.conftest import FRAMES, ROOT
+from tests.live.conftest import following, reference, without_frames
+
+
+def written_by_lima(beamtime: Path, folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    arguments = [beamtime / "raw", folder / "raw", folder / "written.txt", *options]
+    return subprocess.Popen([sys.executable, "-m", "tests.live.lima_writer", *arguments], cwd=ROOT)
+
+
+def test_a_stack_that_another_program_writes(beamtime, tmp_path):
+    """Begun before there is any file; frames come one by one and in a burst; the background is not there at first."""
+    path = without_frames(beamtime, tmp_path / "live")
+    with following(path) as scan:
+        assert "cdse_rayonix" in scan.until(lambda s: s.state == "waiting").message
+        with written_by_lima(beamtime, path.parent, "--rate", "5", "--burst", "20:35"):
+            early = scan.until(lambda s: s.n_processed > 0)
+            assert early.state == "running" and "background" in early.message
+            assert early.result.quantities is None and early.n_expected == FRAMES
+            counts = []
+            scan.until(lambda s: (counts.append(s.n_processed), s.state == "finished")[1])
+    assert counts == sorted(counts) and len(set(counts)) > 5
+    last = scan.latest.pull()
+    assert last.n_processed == last.n_complete == FRAMES and last.analysis is not None
+    live = (path.parent / "results" / "series.csv").read_bytes()
+    shutil.rmtree(path.parent / "results")
+    assert live == reference(path)
+
+
+def test_versions_of_snapshots_only_grow_and_old_ones_stay_as_they_were(beamtime, tmp_path):
+    path = without_frames(beamtime, tmp_path / "live")
+    seen = []
+    with following(path) as scan, written_by_lima(beamtime, path.parent, "--rate", "20"):
+        scan.until(lambda s: (seen.append(s), s.state == "finished")[1])
+    versions = [s.version for s in seen]
+    assert versions == sorted(versions)
+    for snapshot in seen:
+        if snapshot.result is not None:
+            assert len(snapshot.result.curves.index) == snapshot.n_processed
+
+
+def test_a_folder_that_fills_out_of_order(tmp_path, quick_stall):
+    """A file half-written, one too late, a gap in between: never read too early, slotted in, and said."""
+    source, folder = tmp_path / "source", tmp_path / "live"
+    simulation.simulate("id02-cdse", source, seed=5, frames=24, layout="edf")
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("cdse_0*"))
+    frames = sorted((source / "raw/cdse").glob("*.edf"))
+    target = folder / "raw/cdse"
+    target.mkdir(exist_ok=True)
+    with following(folder / "run.yaml") as scan:
+        assert "cdse_*.edf" in scan.until(lambda s: s.state == "waiting").message
+        for frame in [*frames[:12], *frames[13:16]]:
+            shutil.copy(frame, target)
+        snapshot = scan.until(lambda s: s.n_processed == 12)  # what follows the gap has no row yet
+        assert any("no file with number" in warning for warning in snapshot.warnings)
+        whole = frames[12].read_bytes()
+        (target / frames[12].name).write_bytes(whole[: len(whole) // 2])
+        time.sleep(0.5)
+        before = scan.until(lambda s: s.version > snapshot.version)
+        assert before.n_processed - before.n_flagged <= 15  # without it
+        (target / frames[12].name).write_bytes(whole)
+        snapshot = scan.until(lambda s: s.n_processed == 16 and not s.n_flagged)
+        assert any("came after later ones" in warning for warning in snapshot.warnings)
+        for frame in frames[16:]:
+            shutil.copy(frame, target)
+        scan.until(lambda s: s.state == "stalled" and "results are in" in s.message and s.n_processed == 24)
+    live = (folder / "results/series.csv").read_bytes()
+    shutil.rmtree(folder / "results")
+    assert live == reference(folder / "run.yaml")
+
+
+def test_a_fio_scan_that_runs(tmp_path):
+    source, folder = tmp_path / "source", tmp_path / "live"
+    simulation.simulate("id02-cdse", source, seed=5, frames=24, layout="p21")
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("cdse_*"))
+    lines = (source / "raw/cdse_00001.fio").read_text().splitlines(keepends=True)
+    first = max(k for k, line in enumerate(lines) if line.startswith(" Col")) + 1
+    images = sorted(path for path in (source / "raw/cdse_00001").rglob("*") if path.is_file())
+    with following(folder / "run.yaml") as scan:
+        assert "cdse_00001.fio" in scan.until(lambda s: s.state == "waiting").message
+        for k in (0, 1, 10, 24):  # rows; the image of the last row comes after it
+            (folder / "raw/cdse_00001.fio").write_text("".join(lines[: first + k]))
+            scan.session.step()
+            for image in images[:k]:
+                place = folder / image.relative_to(source)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if not place.exists():
+                    shutil.copy(image, place)
+            if k:
+                scan.until(lambda s, k=k: s.n_complete == k and s.n_processed == k and not s.n_flagged)
+        (folder / "raw/cdse_00001.fio").write_text("".join(lines))
+        scan.until(lambda s: s.state == "finished")
+    live = (folder / "results/series.csv").read_bytes()
+    shutil.rmtree(folder / "results")
+    assert live == reference(folder / "run.yaml")
+
+
+def test_a_finished_scan_is_done_at_once(beamtime, tmp_path):
+    folder = tmp_path / "late"
+    shutil.copytree(beamtime, folder, ignore=shutil.ignore_patterns("results*"))
+    with following(folder / "run.yaml") as scan:
+        assert scan.until(lambda s: s.state != "running").state == "finished"
+
+
+def test_a_burst_is_worked_off_in_pieces(beamtime, tmp_path, monkeypatch):
+    """Between two looks no more than AT_ONCE frames are processed; a snapshot follows each."""
+    monkeypatch.setattr("saxs_pipeline.apps.follow.AT_ONCE", 7)
+    folder = tmp_path / "burst"
+    shutil.copytree(beamtime, folder, ignore=shutil.ignore_patterns("results*"))
+    counts = []
+    with following(folder / "run.yaml") as scan:
+        scan.until(lambda s: (counts.append(s.n_processed), s.state == "finished")[1], every_s=0)
+    assert max(np.diff([0, *counts])) <= 7
+
+
+def test_scalers_that_lag_behind_hold_the_frames_back(beamtime, tmp_path):
+    """A frame without its monitor is never divided by something else."""
+    path = without_frames(beamtime, tmp_path / "live")
+    for image in (beamtime / "raw").glob("cdse_rayonix*"):
+        shutil.copy(image, path.parent / "raw")
+    with following(path) as scan:
+        assert "cdse_scalers" in scan.until(lambda s: s.state == "waiting").message
+        for table in (beamtime / "raw").glob("cdse_scalers*"):
+            shutil.copy(table, path.parent / "raw")
+        scan.until(lambda s: s.state == "finished")
+
+
+def test_a_mistake_that_waiting_cannot_mend_ends_it(beamtime, tmp_path):
+    folder = tmp_path / "wrong"
+    shutil.copytree(beamtime, folder, ignore=shutil.ignore_patterns("results*"))
+    for path in folder.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    run = folder / "run.yaml"
+    run.write_text(run.read_text().replace("window: [1 1/nm, 4 1/nm]", "window: [7 1/nm, 8 1/nm]"))
+    with pytest.raises(BadInput, match="water"), following(run) as scan:
+        scan.until(lambda s: False)
+    assert scan.latest.pull().state == "failed"
+
+
+def test_a_frame_that_cannot_be_read_at_first_is_tried_again(beamtime, tmp_path):
+    """Its file is torn when it is first looked at, and whole later: the results are as if nothing had been."""
+    source, folder = tmp_path / "source", tmp_path / "live"
+    simulation.simulate("id02-cdse", source, seed=5, frames=24, layout="edf")
+    shutil.copytree(source, folder)
+    victim = sorted((folder / "raw/cdse").glob("*.edf"))[15]
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:-1000])  # the header is whole, the pixels are not
+    with following(folder / "run.yaml") as scan:
+        scan.until(lambda s: s.n_processed == 24 and s.n_flagged == 1)
+        victim.write_bytes(whole)
+        scan.until(lambda s: s.n_processed == 24 and s.n_flagged == 0)
+
+
+def test_live_and_run_share_checkpoints(beamtime, tmp_path):
+    path = without_frames(beamtime, tmp_path / "live")
+    with following(path) as scan, written_by_lima(beamtime, path.parent, "--rate", "40", "--stop", "25"):
+        snapshot = scan.until(lambda s: s.n_processed >= 20 and s.result.quantities is not None)
+        scan.session.flush()
+    run = runfile.load(path)
+    with batch.claimed(run, "run", scan.said.append) as claim:
+        told = []
+        batch.compute(run, quiet=True, store_of=claim.store, tell=lambda frames, rate: told.append(frames))
+    assert told[0].from_checkpoints >= snapshot.n_processed
+    assert any("taken from checkpoints" in line for line in scan.said)
