@@ -91,7 +91,7 @@ def compute(
             tell(count.add(chunk), count.rate)
 
         if missing:
-            _process(prepared, run, missing, keep, pool, say)
+            _process(prepared, run, missing, keep, pool=pool, say=say)
     with _timed(timings, "finish"):
         result = pipeline.finish(prepared, run, store.assemble(keys))
     if not result.curves.usable.any():
@@ -107,6 +107,7 @@ def _process(
     run: RunFile,
     missing: Sequence[int],
     keep: Callable[[ChunkResult], None],
+    *,
     pool: engine.Pool | None,
     say: Say,
 ) -> None:
