@@ -29,6 +29,9 @@ AGAIN_S = (1.0, 30.0)
 """A frame that cannot be read is tried again after the first, twice as long each time, at most the last."""
 
 
+TORN_S = 3.0
+"""A file that another program writes may not be readable for a moment; after so long it is said."""
+
 MOST_NAMED = 5
 """Files or frames named in one line; of the others it says how many."""
 
@@ -46,7 +49,6 @@ class Seen:
     ended: bool = False
     fresh: int = 0
     left: int = 0
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -65,6 +67,9 @@ class Follower:
     _done: list[int] = field(default_factory=list)
     _before: dict[int, str] = field(default_factory=dict)
     _late: list[str] = field(default_factory=list)
+    _said_then: tuple[str, ...] = ()
+    _seen: Seen = field(default_factory=lambda: Seen(""))
+    _torn_since: float = np.inf
     _again: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def look(self) -> Seen:
@@ -72,14 +77,15 @@ class Follower:
         now = found(self.run)
         missing = _missing(now)
         if missing:
-            return Seen(f"waiting for {missing}")
+            return self._not_now(f"waiting for {missing}")
         before = () if self.series is None else self.series.paths
         try:
             self.series = open_sample(now, growing=True)
             progress = self.series.progress()
             self.series.identities()
         except (BadInput, OSError) as error:
-            return Seen(f"waiting: {error}")
+            return self._not_now(f"waiting: {error}")
+        self._torn_since = np.inf
         self._note_late(before, self.series.paths)
         if not self._prepare(now, self.series):
             return Seen("waiting: the references are still being written")
@@ -87,14 +93,21 @@ class Follower:
         complete = self._settled(progress)
         wait = self._background(now, self._plan, complete, progress.ended)
         fresh, left = self._process(self._plan if self._ready else _bare(self._plan), complete)
-        warnings = self.series.warnings
-        return Seen(wait, int(complete.sum()), progress.expected, progress.ended, fresh, left, warnings)
+        self._seen = Seen(wait, int(complete.sum()), progress.expected, progress.ended, fresh, left)
+        return self._seen
+
+    def _not_now(self, reason: str) -> Seen:
+        """The files cannot be opened; what was seen before stays, and the reason is said if it lasts."""
+        self._torn_since = min(self._torn_since, time.monotonic())
+        lasting = not self._seen.complete or time.monotonic() - self._torn_since > TORN_S
+        return replace(self._seen, waiting=reason if lasting else self._seen.waiting, fresh=0, left=0, ended=False)
 
     def _prepare(self, now: RunFile, series: FrameSeries) -> bool:
         """References and geometry, once; False while they are still being written."""
         if self._plan is None or self._plan.series is None or self._plan.series.info.shape != series.info.shape:
             try:
                 self._plan, self._ready = plan.prepare_frames(now, series), False
+                self._said_then = series.warnings
             except BadInput:
                 if _changed_lately(now):
                     return False
@@ -107,17 +120,24 @@ class Follower:
         if self._ready:
             return ""
         wait = "" if ended else plan.background_waits(now, prepared, complete)
-        if wait:
-            return f"no fits yet, the background is still in the curves: {wait}"
-        self._plan, self._ready = plan.with_background(now, prepared), True
-        return ""
+        if not wait:
+            try:
+                self._plan, self._ready = plan.with_background(now, prepared), True
+            except BadInput as error:
+                if ended:
+                    raise
+                wait = error.messages[0]
+        return f"no fits yet, the background is still in the curves: {wait}" if wait else ""
 
     def result(self) -> RunResult | None:
         """All processed frames so far, in their order; None before the first. What is not there yet is left out."""
         if self._plan is None or self._store is None or not self._done:
             return None
+        assert self.series is not None
         frames = self._store.assemble([self._keys[k] for k in self._done])
-        return pipeline.finish(self._plan, found(self.run), _numbered(frames, self._done))
+        result = pipeline.finish(self._plan, found(self.run), _numbered(frames, self._done))
+        others = (warning for warning in result.warnings if warning not in self._said_then)
+        return replace(result, warnings=(*self.series.warnings, *others))
 
     def flush(self) -> None:
         """All processed frames onto the disk."""

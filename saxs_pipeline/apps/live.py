@@ -152,9 +152,11 @@ class Live:
         """Publish what changed: results no more often than their share of the time allows."""
         self._stale |= bool(seen.fresh)
         before = self._latest.pull()
+        told = before.message if state == before.state and self._delivered == seen.complete else ""
+        message = seen.waiting or told
         changes: dict[str, Any] = {
             "state": state,
-            "message": seen.waiting,
+            "message": message,
             "n_complete": seen.complete,
             "n_expected": seen.expected,
             "rate": self._arrivals.rate,
@@ -162,14 +164,14 @@ class Live:
         }
         if self._stale and (self._shown.due() or not before.n_processed or self._due(self._state(seen), seen)):
             with self._shown.measured():
-                changes |= self._result(seen)
+                changes |= self._result()
             self._stale = seen.left > 0
             changes["lag_s"] = time.time() - min(max(self._follower.written, self._looked), begin)
-        news = (before.state, before.message, before.n_complete) != (state, seen.waiting, seen.complete)
+        news = (before.state, before.message, before.n_complete) != (state, message, seen.complete)
         if "result" in changes or news or time.monotonic() - self._published >= QUIET_S:
             self._publish(**changes)
 
-    def _result(self, seen: Seen) -> dict[str, Any]:
+    def _result(self) -> dict[str, Any]:
         """What a snapshot says about the processed frames."""
         result = self._follower.result()
         if result is None:
