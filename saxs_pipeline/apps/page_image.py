@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from saxs_pipeline.apps.page_style import LEVELS
 from saxs_pipeline.outputs.flags import sound
 from saxs_pipeline.outputs.plot_style import TimeAxis
+from saxs_pipeline.outputs.ranges import colour_range
 from saxs_pipeline.series import FrameSeries
 from saxs_pipeline.types import BadInput, Bools, Floats, Ints, RunResult
 
@@ -129,7 +130,8 @@ def heat_map(result: RunResult, axis: TimeAxis) -> HeatMap | None:
     chosen, curves = rows[times], result.curves
     intensity = np.where(trusted[chosen, None], curves.intensity[chosen[:, None], bins], np.nan)
     sigma = np.hypot(curves.statistical[chosen[:, None], bins], curves.shared[bins])[trusted[chosen]]
-    low, high = _colour_range(sigma, intensity[intensity > 0])
+    positive = intensity[intensity > 0]
+    low, high = colour_range(sigma, positive) if positive.size else (1.0, 10.0)
     return HeatMap(log_levels(intensity.T, low, high), low, high, time_edges, q_edges)
 
 
@@ -142,11 +144,3 @@ def _nearest(points: Floats, number: int, *, logarithmic: bool) -> tuple[Ints, t
     nearest: Ints = np.where(centres - x[right - 1] <= x[right] - centres, right - 1, right)
     edges = (float(points[0]), float(points[-1]))
     return nearest, edges
-
-
-def _colour_range(sigma: Floats, positive: Floats) -> tuple[float, float]:
-    """As in the printed map: from the median uncertainty, below which there is nothing to see, to the largest."""
-    _, high = span(positive, 0.0)
-    known = sigma[np.isfinite(sigma)]
-    noise = float(np.median(known)) if known.size else 0.0
-    return (noise if 0 < noise < 0.1 * high else 1e-3 * high), high

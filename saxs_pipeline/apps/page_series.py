@@ -13,6 +13,7 @@ from saxs_pipeline.apps.page_style import NOWHERE, entitle, frame_line, free_ran
 from saxs_pipeline.apps.snapshot import ModelCurves
 from saxs_pipeline.outputs.flags import has_word, independent, sound
 from saxs_pipeline.outputs.plot_style import BLACK, BLUE, GREEN, ORANGE, VERMILLION, TimeAxis, time_axis
+from saxs_pipeline.outputs.ranges import value_range
 from saxs_pipeline.outputs.tables import last_reported, percent, plus_minus
 from saxs_pipeline.types import Bools, Estimate, Floats, RunResult
 
@@ -198,13 +199,4 @@ def limits(columns: NDArray[np.float32], *, from_zero: bool) -> tuple[float, flo
     value, error = np.where(np.isfinite(full), full, hollow), 0.5 * (high - low)
     limit = hollow[np.isfinite(hollow) & ~np.isfinite(error)]
     known = np.isfinite(value) & np.isfinite(error)
-    value, error = value[known], error[known]
-    if value.size + limit.size == 0:
-        return 0.0, 1.0
-    middle = np.median(error) if error.size else 0.0
-    reach, clear = np.where(error <= 6 * middle, error, 0), error <= 30 * middle
-    ends = np.concatenate([(value - reach)[clear], (value + reach)[clear], limit])
-    bottom, top = float(ends.min()), float(ends.max())
-    bottom = min(0.0, bottom) if from_zero else bottom
-    margin = 0.12 * (top - bottom) or 0.1 * abs(top) or 1.0
-    return bottom - (0.3 * margin if from_zero else margin), top + margin
+    return value_range(value[known], error[known], limit, from_zero=from_zero) or (0.0, 1.0)

@@ -11,7 +11,6 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -32,8 +31,7 @@ from saxs_pipeline.apps.page_image import Pictures
 from saxs_pipeline.apps.page_series import SharedTable
 from saxs_pipeline.apps.page_session import open_page
 from saxs_pipeline.apps.snapshot import Latest
-from saxs_pipeline.outputs.tables import write_series
-from saxs_pipeline.types import RunResult
+from saxs_pipeline.outputs.tables import series_text
 
 LONGEST_GOODBYE_S = 1.0
 LARGEST_MESSAGE = 1_000_000
@@ -167,7 +165,7 @@ class _Series(_Answer):
             self.set_header("Content-Type", "text/plain; charset=utf-8")
             self.finish("no frame has been processed yet\n")
             return
-        table = await asyncio.get_running_loop().run_in_executor(None, series_csv, result)
+        table = await asyncio.get_running_loop().run_in_executor(None, series_text, result)
         self.set_header("Content-Type", "text/csv; charset=utf-8")
         self.set_header("Content-Disposition", 'attachment; filename="series.csv"')
         self.finish(table)
@@ -193,11 +191,3 @@ class _Refused(RequestHandler):
         self.set_status(self.status)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish(f"{self.reason}\n")
-
-
-def series_csv(result: RunResult) -> bytes:
-    """series.csv of a result, as the run writes it."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "series.csv"
-        write_series(result, path)
-        return path.read_bytes()

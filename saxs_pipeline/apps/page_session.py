@@ -285,7 +285,7 @@ _CONTROLS = f"""
 :host {{ font: 1rem/1.2 {FONT}; }}
 .bk-btn {{ font: inherit; min-height: max(44px, 2.7rem); padding: .3rem .7rem; }}
 .bk-btn-primary, .bk-btn.bk-active {{ background: #0072b2; border-color: #0072b2; color: #fff; }}
-.bk-btn[disabled], .bk-btn.bk-active[disabled], .bk-btn.bk-disabled {{ background: #eee; border-color: #ccc; color: #57606a; }}
+.bk-btn[disabled], .bk-btn.bk-active[disabled] {{ background: #eee; border-color: #ccc; color: #57606a; }}
 .noUi-target {{ margin: 14px 14px; }}
 .noUi-horizontal {{ height: 10px; }}
 .noUi-horizontal .noUi-handle {{ width: 28px; height: 28px; right: -14px; top: -10px; border-radius: 50%; }}

@@ -48,13 +48,15 @@ def words(flag: str) -> tuple[str, ...]:
 
 def has_word(flags: Sequence[str], word: str) -> Bools:
     """Where the flag holds `word`, (n,)."""
-    return np.array([word in words(flag) for flag in flags], dtype=bool)
+    having = {flag: word in words(flag) for flag in set(flags)}
+    return np.array([having[flag] for flag in flags], dtype=bool)
 
 
 def sound(result: RunResult) -> Bools:
     """Frames whose measurement and fit can be trusted, (n,): no problem, and no word but those that only inform."""
-    informs = [_HARMLESS.issuperset(words(flag)) for flag in frame_flags(result)]
-    trusted: Bools = result.curves.usable & np.array(informs, dtype=bool)
+    flags = frame_flags(result)
+    informs = {flag: _HARMLESS.issuperset(words(flag)) for flag in set(flags)}
+    trusted: Bools = result.curves.usable & np.array([informs[flag] for flag in flags], dtype=bool)
     return trusted
 
 

@@ -29,6 +29,7 @@ from saxs_pipeline.outputs.plot_style import (
     seconds_text,
     time_axis,
 )
+from saxs_pipeline.outputs.ranges import colour_range
 from saxs_pipeline.types import Bools, Curves, Floats, Ints, RunResult
 
 OFFSET = 6.0
@@ -142,7 +143,7 @@ def draw_heatmap(result: RunResult) -> Drawing | None:
     positive = intensity[intensity > 0]
     if np.unique(axis.seconds[shown]).size < 2 or positive.size == 0:
         return None
-    low, high = _colour_range(result.curves.sigma[shown], positive)
+    low, high = colour_range(result.curves.sigma[shown], positive)
     intensity[intensity <= 0] = 0.1 * low  # below the colours; a logarithm would leave a hole
     figure, ax = _map_figure(axis)
     norm = LogNorm(low, high)
@@ -153,14 +154,6 @@ def draw_heatmap(result: RunResult) -> Drawing | None:
         f"{left_out(result, axis)}"
     )
     return Drawing("heatmap", figure, caption.strip(), "Map of the scattered intensity against time and q.")
-
-
-def _colour_range(sigma: Floats, positive: Floats) -> tuple[float, float]:
-    """From the median uncertainty, below which there is nothing to see, to nearly the largest intensity."""
-    high = float(np.percentile(positive, 99.9))
-    known = sigma[np.isfinite(sigma)]
-    noise = float(np.median(known)) if known.size else 0.0
-    return (noise if 0 < noise < 0.1 * high else 1e-3 * high), high
 
 
 def draw_residuals(result: RunResult) -> Drawing | None:

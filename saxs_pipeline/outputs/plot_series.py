@@ -28,6 +28,7 @@ from saxs_pipeline.outputs.plot_style import (
     seconds_text,
     time_axis,
 )
+from saxs_pipeline.outputs.ranges import value_range
 from saxs_pipeline.outputs.tables import last_reported, percent, plus_minus
 from saxs_pipeline.types import FIT_COLUMNS, Bools, Estimate, Floats, Quantities, RunResult
 
@@ -120,18 +121,11 @@ def set_limits(
 ) -> None:
     """Range of the y axis: what the well-known points and the values of `also` need, not the largest error bar."""
     rows = rows & np.isfinite(estimate.value) & np.isfinite(estimate.statistical)
-    value, error = estimate.value[rows], estimate.statistical[rows]
-    if value.size == 0:
+    if not rows.any():
         return
-    reach = np.where(error <= 6 * np.median(error), error, 0.0)
-    known = error <= 30 * np.median(error)
-    low, high = float(np.min((value - reach)[known])), float(np.max((value + reach)[known]))
-    if also is not None and also.size:
-        low, high = min(low, float(also.min())), max(high, float(also.max()))
-    if from_zero:
-        low = min(0.0, low)
-    margin = 0.12 * (high - low) or 0.1 * abs(high) or 1.0
-    ax.set_ylim(low - (0.3 * margin if from_zero else margin), high + margin)
+    others = np.empty(0) if also is None else also[np.isfinite(also)]
+    span = value_range(estimate.value[rows], estimate.statistical[rows], others, from_zero=from_zero)
+    ax.set_ylim(span)
     ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,12 @@ COLUMNS = (
 
 
 def write_series(result: RunResult, path: Path) -> None:
-    """Write series.csv: one row per frame, UTF-8, ten significant digits, `nan` where nothing is reported.
+    """Write series.csv."""
+    path.write_text(series_text(result), encoding="utf-8", newline="")
+
+
+def series_text(result: RunResult) -> str:
+    """series.csv: one row per frame, ten significant digits, `nan` where nothing is reported.
 
     Times in s, lengths in nm, c_nc in µmol/L, yield as a fraction, background in the unit of the curves (1/mm).
     """
@@ -45,10 +51,11 @@ def write_series(result: RunResult, path: Path) -> None:
         [str(frame), *(f"{x:.10g}" for x in row), flag]
         for frame, row, flag in zip(result.curves.index, numbers, frame_flags(result), strict=True)
     ]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def series_numbers(result: RunResult) -> Floats:
