@@ -111,13 +111,6 @@ class FrameStore:
         """
         return checkpoint_part.unpack(checkpoint_part.join(_runs([self._rows[key] for key in keys])))
 
-    def clear(self) -> None:
-        """The run is complete: remove the checkpoints of all configurations; the lock of this process stays."""
-        self._waiting.clear()
-        self._saved.clear()
-        if self._root is not None:
-            clear(self._root)
-
     def _open(self, root: Path) -> None:
         _remove_temporary(root)
         own = root / self._key[:16]

@@ -14,7 +14,7 @@ import numpy as np
 
 from saxs_pipeline import provenance
 from saxs_pipeline.io.aliquots import read_aliquots
-from saxs_pipeline.plan import Plan
+from saxs_pipeline.plan import Plan, times_doubts
 from saxs_pipeline.reaction import Aliquots
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.science.population import simulate
@@ -52,7 +52,12 @@ def finish(plan: Plan, run: RunFile, frames: ChunkResult) -> RunResult:
         model=model,
         quantities=quantities,
         provenance=provenance.collect(run, plan),
-        warnings=(*plan.warnings, *_frame_warnings(plan, curves), *_doubts(plan, curves, quantities)),
+        warnings=(
+            *plan.warnings,
+            *times_doubts(plan),
+            *_frame_warnings(plan, curves),
+            *_doubts(plan, curves, quantities),
+        ),
     )
 
 
@@ -140,7 +145,7 @@ def _doubts(plan: Plan, curves: Curves, quantities: Quantities | None) -> list[s
             "the crystals"
         )
     chi2 = quantities.chi2_red[curves.usable]
-    if np.nanmedian(chi2) > POOR:
+    if np.isfinite(chi2).any() and np.nanmedian(chi2) > POOR:
         found.append(
             f"median χ²_red {np.nanmedian(chi2):.3g}: the model does not describe the curves, or σ is too small"
         )

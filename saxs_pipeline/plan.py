@@ -51,6 +51,7 @@ class Plan:
         config = self.config
         numbers = {
             "versions": provenance.versions(),
+            "source": provenance.source_digest(),
             "spec": None if self.spec is None else self.spec.key,
             "intensity": [config.intensity.thickness, config.intensity.transmission, config.intensity.absolute],
             "scale": None if self.scale is None else self.scale.factor,
@@ -106,7 +107,7 @@ def with_background(run: RunFile, plan: Plan) -> Plan:
     """The plan with what is subtracted from its frames; nothing in it depends on any other frame from here on."""
     notes: list[str] = []
     plan = _with_background(run, plan, notes)
-    return replace(plan, warnings=(*plan.warnings, *notes, *_times_doubts(plan)))
+    return replace(plan, warnings=(*plan.warnings, *notes))
 
 
 def amplitude_factor(run: RunFile, q_nm: Floats, energy_keV: float | None) -> float:
@@ -319,7 +320,7 @@ def _background_frames(run: RunFile, plan: Plan) -> list[int]:
     return [int(i) for i in inside]
 
 
-def _times_doubts(plan: Plan) -> tuple[str, ...]:
+def times_doubts(plan: Plan) -> tuple[str, ...]:
     """Whether the time zero lies where the frames are."""
     times = plan.times_s
     if len(times) > 1 and plan.config.model is not None and not (times > 0).any():

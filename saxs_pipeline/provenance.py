@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saxs_pipeline import __version__
-from saxs_pipeline.runfile import RunFile, digest
+from saxs_pipeline.io.frames import file_state
+from saxs_pipeline.runfile import RunFile, digest, input_paths
 from saxs_pipeline.types import InputFile, Provenance
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ def collect(run: RunFile, plan: Plan) -> Provenance:
         config_text=_text(run),
         config_digest=digest(run),
         versions=versions(),
-        inputs=_inputs(run),
+        inputs=_inputs(run, () if plan.series is None else plan.series.info.paths),
         equations=EQUATIONS,
         geometry={} if plan.spec is None else dict(plan.spec.geometry),
         notes=() if plan.series is None else (f"times: {plan.series.time_origin}",),
@@ -47,11 +50,14 @@ def collect(run: RunFile, plan: Plan) -> Provenance:
 
 def same(run: RunFile, before: Provenance) -> bool:
     """Whether results of this provenance are what the run would give: run file, inputs and versions are the same."""
-    return (before.config_text, before.config_digest, before.versions, before.inputs) == (
+    base = run.path.resolve().parent
+    then = {base / file.path: (file.size, file.mtime_ns) for file in before.inputs}
+    now = {path: file_state(path) for path in (*input_paths(run), *then)}
+    return (before.config_text, before.config_digest, before.versions, then) == (
         _text(run),
         digest(run),
         versions(),
-        _inputs(run),
+        now,
     )
 
 
@@ -62,31 +68,21 @@ def _text(run: RunFile) -> str:
     return f"{run.text.rstrip()}\n\n# --- {run.kinetics.path.name} ---\n{run.kinetics.text}"
 
 
-def input_paths(run: RunFile) -> tuple[Path, ...]:
-    """Every file the run file names, in its order."""
-    from pydantic import BaseModel
-
-    found: dict[Path, None] = {}
-
-    def collect_paths(value: object) -> None:
-        if isinstance(value, BaseModel):
-            for name in type(value).model_fields:
-                if name not in ("folder", "roots"):
-                    collect_paths(getattr(value, name))
-        elif isinstance(value, tuple):
-            for item in value:
-                collect_paths(item)
-        elif isinstance(value, Path):
-            found[Path(str(value).partition("::")[0])] = None
-
-    collect_paths(run.config)
-    return tuple(found)
-
-
-def _inputs(run: RunFile) -> tuple[InputFile, ...]:
+def _inputs(run: RunFile, more: Iterable[Path] = ()) -> tuple[InputFile, ...]:
+    """The files that the run file names, and those that these lead to."""
     base = run.path.resolve().parent
     return tuple(
-        InputFile(str(p.relative_to(base) if p.is_relative_to(base) else p), s.st_size, s.st_mtime_ns)
-        for p in input_paths(run)
-        for s in [p.stat()]
+        InputFile(str(p.relative_to(base) if p.is_relative_to(base) else p), *file_state(p))
+        for p in dict.fromkeys((*input_paths(run), *more))
     )
+
+
+@cache
+def source_digest() -> str:
+    """SHA-256 of this package's own source: frames finished by other code are not taken from checkpoints."""
+    folder = Path(__file__).parent
+    content = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        if path.relative_to(folder).parts[0] not in ("apps", "outputs"):
+            content.update(path.read_bytes())
+    return content.hexdigest()

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from saxs_pipeline.config import RunConfig
+from saxs_pipeline.fields import FoundFiles
 from saxs_pipeline.kinetic_config import KineticModel
 from saxs_pipeline.text_file import TextKind, read_text
 from saxs_pipeline.types import BadInput
@@ -92,6 +93,51 @@ def load_model(path: Path, settings: Sequence[str] = ()) -> ModelFile:
     context = {"base": path.resolve().parent, "must_exist": True}
     config = _checked(KineticModel, data | changes, context, _Places(path, positions, given))
     return ModelFile(path, text, config, positions, given)
+
+
+def input_files(run: RunFile) -> dict[str, Path | FoundFiles]:
+    """Every file or pattern that the run file names, by its place ("corrections.dark.frames"), in its order."""
+    found: dict[str, Path | FoundFiles] = {}
+
+    def collect(key: str, value: object) -> None:
+        if isinstance(value, FoundFiles | Path):
+            found[key] = value
+        elif isinstance(value, BaseModel):
+            for name in type(value).model_fields:
+                if name not in ("folder", "roots"):
+                    collect(f"{key}.{name}" if key else name, getattr(value, name))
+
+    collect("", run.config)
+    return found
+
+
+def input_paths(run: RunFile) -> tuple[Path, ...]:
+    """The files that the run file names, each once, without the places inside HDF5 files."""
+    paths = (
+        path
+        for found in input_files(run).values()
+        for path in (found if isinstance(found, FoundFiles) else (Path(str(found).partition("::")[0]),))
+    )
+    return tuple(dict.fromkeys(paths))
+
+
+def look_again(run: RunFile) -> RunFile:
+    """The run file with the files that its patterns lead to now; raises BadInput where one has become a folder."""
+
+    def again(key: str, value: Any) -> Any:
+        if isinstance(value, FoundFiles):
+            try:
+                return value.again()
+            except ValueError as error:
+                raise run.error(key, str(error)) from None
+        if not isinstance(value, BaseModel):
+            return value
+        names = type(value).model_fields
+        return value.model_copy(
+            update={name: again(f"{key}.{name}" if key else name, getattr(value, name)) for name in names}
+        )
+
+    return replace(run, config=again("", run.config))
 
 
 def digest(run: RunFile) -> str:

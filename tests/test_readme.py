@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,21 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, check=False)
 
 
+def followed(line: str, folder: Path) -> str:
+    """What `live` says until it has finished and Ctrl-C ends it."""
+    arguments = line.split("#", maxsplit=1)[0].split()[1:]
+    command = [sys.executable, "-m", "saxs_pipeline", *arguments]
+    said = ""
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for text in process.stderr:
+            said += text
+            if text.startswith("the page stays"):
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+    return said
+
+
 def test_the_two_commands_are_those_of_the_makefile_and_of_ci():
     assert [line.split("#")[0].strip() for line in SHELL[0]] == ["make demo", "make test"]
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
@@ -45,12 +61,19 @@ def test_the_beamtime_of_the_readme(tmp_path):
         assert done.returncode == 0, (line, done.stderr)
         assert done.stdout.strip(), line
     assert (tmp_path / "beamtime/results/series.csv").read_text().count("\n") == 576
+    install, live, *others = SHELL[2]
+    assert "[live]" in install  # what the tests run in has it
+    assert "finished: results are in results/" in followed(live, tmp_path)
+    for line in others:
+        done = shell(line, tmp_path)
+        assert done.returncode == 0, (line, done.stderr)
+        assert "finished" in done.stdout or "up to date" in done.stdout
 
 
 def test_the_reaction_of_the_readme(tmp_path):
     for name in ("configs", "sample_data"):
         (tmp_path / name).symlink_to(ROOT / name)
-    for line in SHELL[2]:
+    for line in SHELL[3]:
         done = shell(line, tmp_path)
         assert done.returncode == 0, (line, done.stderr)
         assert done.stdout.strip(), line

@@ -35,18 +35,18 @@ def _clear_errors() -> Iterator[None]:
         yield
     except BadInput as error:
         for message in error.messages:
-            click.echo(message, err=True)
+            _note(message)
         sys.exit(BAD_INPUT)
     except MemoryError as error:
-        click.echo(f"not enough memory: {error or 'the frames are too large'}; check the shapes with inspect", err=True)
+        _note(f"not enough memory: {error or 'the frames are too large'}; check the shapes with inspect")
         sys.exit(BAD_INPUT)
     except ArithmeticError as error:
-        click.echo(f"the numbers leave what can be calculated ({error}); check units and parameters", err=True)
+        _note(f"the numbers leave what can be calculated ({error}); check units and parameters")
         sys.exit(BAD_INPUT)
     except OSError as error:
         if error.filename is None:  # a closed pipe, an interrupted call: not the user's files
             raise
-        click.echo(f"{error.filename}: {error.strerror}; check the disk and try again", err=True)
+        _note(f"{error.filename}: {error.strerror}; check the disk and try again")
         sys.exit(BAD_INPUT)
 
 
@@ -104,11 +104,19 @@ def _run_one(run_file: Path) -> None:
     for warning in result.warnings:
         _note(f"note: {warning}")
     folder = loaded.config.output.folder
-    click.echo(f"\nresults: {folder}  (open {folder / 'report.html'})")
+    _tell(f"\nresults: {folder}  (open {folder / 'report.html'})")
 
 
-def _note(line: str) -> None:
-    click.echo(line, err=True)
+def _note(text: str) -> None:
+    """Beside the answer, on stderr."""
+    _tell(text, aside=True)
+
+
+def _tell(text: str, *, aside: bool = False) -> None:
+    """Without what would steer the terminal: names of files and of what is in them come from anywhere."""
+    from saxs_pipeline.apps import terminal
+
+    click.echo(terminal.plain(text), err=aside)
 
 
 @main.command()
@@ -206,7 +214,7 @@ def simulate(scenario: str, *, out: Path, seed: int, frames: int, layout: str, p
                 kinetics=kinetics,
                 progress=lambda done, total: advance(1),
             )
-        click.echo(f"{path}\nnext: saxs-pipeline run {path}")
+        _tell(f"{path}\nnext: saxs-pipeline run {path}")
 
 
 _SET = click.option(
@@ -283,7 +291,7 @@ def bimodal(radii: Path, out: Path) -> None:
 
 def _say_where(folder: Path | None) -> None:
     if folder is not None:
-        click.echo(f"\nresults: {folder}")
+        _tell(f"\nresults: {folder}")
 
 
 @main.command()

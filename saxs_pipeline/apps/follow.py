@@ -13,9 +13,9 @@ import numpy as np
 from saxs_pipeline import engine, pipeline, plan
 from saxs_pipeline.checkpoint import COLLECT_S, PASSING_PROBLEMS, FrameStore
 from saxs_pipeline.fields import FoundFiles
+from saxs_pipeline.io.frames import file_state
 from saxs_pipeline.plan import Plan
-from saxs_pipeline.provenance import input_paths
-from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.runfile import RunFile, input_files, input_paths, look_again
 from saxs_pipeline.series import FrameSeries, open_sample
 from saxs_pipeline.types import BadInput, Bools, ChunkResult, Progress, RunResult
 
@@ -40,7 +40,8 @@ MOST_NAMED = 5
 class Seen:
     """What a look found. waiting: one line, what is missing before frames can be processed, "" if nothing is.
 
-    complete: frames on disk; fresh: processed by this look; left: complete ones still to be processed.
+    complete: frames on disk; fresh: processed by this look; left: complete ones still to be processed; ended: the
+    source says that no more will come, and all it has is complete, or nothing changes any more.
     """
 
     waiting: str
@@ -65,7 +66,10 @@ class Follower:
     _stored: str = ""
     _keys: list[str] = field(default_factory=list)
     _done: list[int] = field(default_factory=list)
-    _before: dict[int, str] = field(default_factory=dict)
+    _now: RunFile | None = None
+    _references: tuple[object, ...] = ()
+    _marks: list[str] = field(default_factory=list)
+    _changed: float = 0.0
     _late: list[str] = field(default_factory=list)
     _said_then: tuple[str, ...] = ()
     _seen: Seen = field(default_factory=lambda: Seen(""))
@@ -74,26 +78,26 @@ class Follower:
 
     def look(self) -> Seen:
         """Look for new frames and process them, at most AT_ONCE; raises BadInput for what waiting cannot mend."""
-        now = found(self.run)
-        missing = _missing(now)
-        if missing:
-            return self._not_now(f"waiting for {missing}")
         before = () if self.series is None else self.series.paths
         try:
+            now = look_again(self.run)
+            missing = _missing(now)
+            if missing:
+                return self._not_now(f"waiting for {missing}")
             self.series = open_sample(now, growing=True)
             progress = self.series.progress()
-            self.series.identities()
+            marks = self.series.marks()
         except (BadInput, OSError) as error:
             return self._not_now(f"waiting: {error}")
-        self._torn_since = np.inf
+        self._now, self._torn_since = now, np.inf
         self._note_late(before, self.series.paths)
         if not self._prepare(now, self.series):
             return Seen("waiting: the references are still being written")
         assert self._plan is not None
-        complete = self._settled(progress)
-        wait = self._background(now, self._plan, complete, progress.ended)
+        complete, ended = self._settled(progress, marks)
+        wait = self._background(now, self._plan, complete, ended)
         fresh, left = self._process(self._plan if self._ready else _bare(self._plan), complete)
-        self._seen = Seen(wait, int(complete.sum()), progress.expected, progress.ended, fresh, left)
+        self._seen = Seen(wait, int(complete.sum()), progress.expected, ended, fresh, left)
         return self._seen
 
     def _not_now(self, reason: str) -> Seen:
@@ -103,11 +107,12 @@ class Follower:
         return replace(self._seen, waiting=reason if lasting else self._seen.waiting, fresh=0, left=0, ended=False)
 
     def _prepare(self, now: RunFile, series: FrameSeries) -> bool:
-        """References and geometry, once; False while they are still being written."""
-        if self._plan is None or self._plan.series is None or self._plan.series.info.shape != series.info.shape:
+        """References and geometry, again where one of their files changed; False while they are still being written."""
+        references = (series.info.shape, *(file_state(path) for path in _references(now)))
+        if self._plan is None or self._references != references:
             try:
                 self._plan, self._ready = plan.prepare_frames(now, series), False
-                self._said_then = series.warnings
+                self._said_then, self._references = series.warnings, references
             except BadInput:
                 if _changed_lately(now):
                     return False
@@ -135,7 +140,7 @@ class Follower:
             return None
         assert self.series is not None
         frames = self._store.assemble([self._keys[k] for k in self._done])
-        result = pipeline.finish(self._plan, found(self.run), _numbered(frames, self._done))
+        result = pipeline.finish(self._plan, self._now or self.run, _numbered(frames, self._done))
         others = (warning for warning in result.warnings if warning not in self._said_then)
         return replace(result, warnings=(*self.series.warnings, *others))
 
@@ -165,36 +170,37 @@ class Follower:
         """Pixels that are not used, (ny, nx)."""
         return None if self._plan is None or self._plan.spec is None else self._plan.spec.mask
 
-    def _settled(self, progress: Progress) -> Bools:
-        """Complete frames with time and monitor; where a file may still be written, those unchanged since before."""
+    def _settled(self, progress: Progress, marks: list[str]) -> tuple[Bools, bool]:
+        """Complete frames that have their time and monitor, (n,), and whether no more will come.
+
+        Where a file may still be written, those count that are unchanged since the look before.
+        """
         assert self.series is not None
-        series = self.series
+        series, changed = self.series, marks != self._marks
+        same = np.array([self._marks[k : k + 1] == [mark] for k, mark in enumerate(marks)])
+        self._marks, self._changed = marks, time.monotonic() if changed else self._changed
         usable = np.isfinite(series.start_s) & (series.exposure_s > 0)
         known = np.flatnonzero([not problem for problem in series.problems])
         usable &= np.arange(len(series)) <= (known[-1] if len(known) else -1)  # counters not written yet are zero
-        if progress.ended:
-            usable[:] = True
         absent = _absent_numbers(series.paths)
         if absent and series.by_order and len(series.paths) >= len(series):
             usable[absent[0][0] :] = False  # their rows are known once the frame before them is there
-        complete: Bools = progress.complete & usable
-        if not progress.sure:
-            marks = dict(enumerate(series.identities()))
-            complete &= np.array([self._before.get(k) == mark for k, mark in marks.items()])
-            self._before = marks
-        return complete
+        complete: Bools = progress.complete & usable & (same | progress.sure)
+        if not progress.ended or changed:
+            return complete, False
+        if time.monotonic() - self._changed > SETTLED_S:  # what is not there by now is said to be missing
+            complete[:] = True
+        return complete, bool(complete.all())
 
     def _process(self, prepared: Plan, complete: Bools) -> tuple[int, int]:
         if self._store is None or self._stored != prepared.key:
             self._store = self.store_of(prepared) if self._ready else FrameStore(None, prepared.key, {})
             self._stored = prepared.key
         store, self._keys = self._store, prepared.frame_keys()
-        now = time.monotonic()
-        wanted = [
-            k
-            for k in np.flatnonzero(complete).tolist()
-            if self._keys[k] not in store or self._again.get(self._keys[k], (np.inf, 0.0))[0] <= now
-        ]
+        now, there = time.monotonic(), np.flatnonzero(complete).tolist()
+        new = [k for k in there if self._keys[k] not in store]
+        again = [k for k in there if self._again.get(self._keys[k], (np.inf, 0.0))[0] <= now]
+        wanted = sorted({*new[:AT_ONCE], *again[: max(0, AT_ONCE - len(new))]})
 
         def keep(chunk: ChunkResult) -> None:
             keys = [self._keys[k] for k in chunk.curves.index.tolist()]
@@ -204,10 +210,10 @@ class Follower:
         assert prepared.series is not None
         size = engine.chunk_size(self.run.config.engine, prepared.series.info)
         size = max(1, min(size, -(-len(wanted) // engine.workers(self.run.config.engine))))
-        self.pool.run(prepared, plan.pieces(wanted[:AT_ONCE], size), keep)
+        self.pool.run(prepared, plan.pieces(wanted, size), keep)
         store.flush(COLLECT_S)
         self._done = [k for k, key in enumerate(self._keys) if complete[k] and key in store]
-        return min(len(wanted), AT_ONCE), max(0, len(wanted) - AT_ONCE)
+        return len(wanted), max(0, len(new) - AT_ONCE)
 
     def _note_late(self, before: Sequence[Path], after: Sequence[Path]) -> None:
         """Files that come before one that was there already."""
@@ -225,29 +231,45 @@ class Follower:
                 self._again.pop(key, None)
 
 
-def found(run: RunFile) -> RunFile:
-    """The run file with the frames and scalers that its patterns lead to now."""
+def _references(run: RunFile) -> list[Path]:
+    """The files of the run but its frames and scalers."""
     data = run.config.data
-    again = {
-        name: files.again() for name in ("frames", "scalers") if isinstance(files := getattr(data, name), FoundFiles)
-    }
-    return replace(run, config=run.config.model_copy(update={"data": data.model_copy(update=again)}))
+    return [path for path in input_paths(run) if path not in {*(data.frames or ()), *(data.scalers or ())}]
 
 
 def _missing(run: RunFile) -> str:
     """Files that are named but not there, in words; "" if all are."""
-    data = run.config.data
     empty = [
-        " ".join(files.patterns) for files in (data.frames, data.scalers) if isinstance(files, FoundFiles) and not files
+        " ".join(found.patterns) for found in input_files(run).values() if isinstance(found, FoundFiles) and not found
     ]
     absent = [path.name for path in input_paths(run) if not path.exists()]
     return _shortened([*empty, *absent])
 
 
 def _changed_lately(run: RunFile) -> bool:
-    """Whether a file other than the frames is so young that it may still be written."""
-    frames = set(run.config.data.frames or ())
-    return any(time.time() - path.stat().st_mtime < SETTLED_S for path in input_paths(run) if path not in frames)
+    """Whether a file is so young that it may still be written."""
+    return any(time.time() - file_state(path)[1] / 1e9 < SETTLED_S for path in input_paths(run))
+
+
+def _shortened(items: Sequence[object]) -> str:
+    more = f" and {len(items) - MOST_NAMED} more" if len(items) > MOST_NAMED else ""
+    return ", ".join(map(str, items[:MOST_NAMED])) + more
+
+
+def _absent_numbers(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """(place, number) of the numbers left out by files that are numbered one after the other.
+
+    place: of the first file after it. [] where most steps are not 1, or more numbers are absent than there: then they
+    are no count.
+    """
+    numbers = [int(found[-1]) for path in paths if (found := re.findall(r"\d+", path.stem))]
+    steps = np.diff(np.array(numbers, dtype=object))
+    if len(numbers) < len(paths) or len(steps) < 2 or np.count_nonzero(steps == 1) <= len(steps) / 2:
+        return []
+    jumps = [place for place, step in enumerate(steps) if step > 1]
+    if sum(steps[place] - 1 for place in jumps) > len(numbers):
+        return []
+    return [(place + 1, absent) for place in jumps for absent in range(numbers[place] + 1, numbers[place + 1])]
 
 
 def _bare(prepared: Plan) -> Plan:
@@ -260,24 +282,3 @@ def _numbered(frames: ChunkResult, numbers: Sequence[int]) -> ChunkResult:
     index = np.array(numbers, dtype=np.int64)
     fits = None if frames.fits is None else replace(frames.fits, index=index)
     return replace(frames, curves=replace(frames.curves, index=index), fits=fits)
-
-
-def _shortened(items: Sequence[object]) -> str:
-    more = f" and {len(items) - MOST_NAMED} more" if len(items) > MOST_NAMED else ""
-    return ", ".join(map(str, items[:MOST_NAMED])) + more
-
-
-def _absent_numbers(paths: Sequence[Path]) -> list[tuple[int, int]]:
-    """(place, number) of the numbers left out by files that are numbered one after the other.
-
-    place: of the first file after it. [] where most steps are not 1: then the numbers are no count.
-    """
-    numbers = [int(found[-1]) for path in paths if (found := re.findall(r"\d+", path.stem))]
-    steps = np.diff(numbers)
-    if len(numbers) < len(paths) or len(steps) < 2 or np.median(steps) != 1:
-        return []
-    return [
-        (place + 1, absent)
-        for place in np.flatnonzero(steps > 1).tolist()
-        for absent in range(numbers[place] + 1, numbers[place + 1])
-    ]

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,12 +17,12 @@ import numpy as np
 from saxs_pipeline import engine, pipeline
 from saxs_pipeline.apps import batch
 from saxs_pipeline.apps.dashboard import serve
-from saxs_pipeline.apps.follow import Follower, Seen, found
+from saxs_pipeline.apps.follow import Follower, Seen
 from saxs_pipeline.apps.snapshot import Latest, ModelCurves, Snapshot, State
 from saxs_pipeline.apps.status import Frames
 from saxs_pipeline.apps.watch import watching
 from saxs_pipeline.fields import FoundFiles
-from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.runfile import RunFile, look_again
 from saxs_pipeline.types import BadInput, RunResult
 
 STALLED_S = 30.0
@@ -38,29 +38,42 @@ ANALYSIS_SHARE = 0.1
 
 RATE_S = 10.0
 TELL_S = 10.0
+LAST_WORD_S = 1.0
+"""Pages that are open get so long to fetch what ended it."""
 QUIET_S = 2.0
 """Without news a snapshot is published so often."""
 
 
 @dataclass
 class Arrivals:
-    """When frames came in: for the rate, the lag and to know a pause from the end."""
+    """When frames came in: for the rate, the lag, and to know a pause from the end."""
 
     complete: int = 0
-    last: float = field(default_factory=time.monotonic)
+    last: float = field(default_factory=time.time)
     longest: float = 0.0
     recent: deque[tuple[float, int]] = field(default_factory=deque)
+    waiting: deque[tuple[float, int]] = field(default_factory=deque)
 
-    def note(self, complete: int) -> None:
-        """So many frames are there now."""
-        now = time.monotonic()
+    def note(self, complete: int, when: float) -> None:
+        """So many frames are there; the newest of them came at `when` (s since 1970)."""
+        now = time.time()
         if complete > self.complete:
             if self.complete:
                 self.longest = max(self.longest, now - self.last)
             self.last, self.complete = now, complete
-        self.recent.append((now, complete))
+            self.waiting.append((when, complete))
+        self.recent.append((now, self.complete))
         while now - self.recent[0][0] > RATE_S:
             self.recent.popleft()
+
+    def lag_s(self, processed: int) -> float:
+        """Age of the newest of so many processed frames; NaN where none is new."""
+        age = float("nan")
+        while self.waiting and self.waiting[0][1] <= processed:
+            age = time.time() - self.waiting.popleft()[0]
+        if self.waiting:  # frames of one arrival are processed in pieces
+            age = time.time() - self.waiting[0][0]
+        return age
 
     @property
     def rate(self) -> float:
@@ -71,7 +84,7 @@ class Arrivals:
     @property
     def stalled(self) -> bool:
         """Whether the scan has paused for longer than its pauses so far explain."""
-        return time.monotonic() - self.last > max(STALLED_S, STALLED_GAPS * self.longest)
+        return time.time() - self.last > max(STALLED_S, STALLED_GAPS * self.longest)
 
 
 class _Pace:
@@ -111,7 +124,7 @@ class Live:
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="analysis")
         self._concluding: Future[RunResult] | None = None
         self._stale, self._published = False, 0.0
-        self._delivered = -1
+        self._delivered = self._refused = -1
 
     def step(self) -> State:
         """Look for frames, process some, publish; write the results when the scan has ended or stalls.
@@ -121,16 +134,16 @@ class Live:
         begin = time.time()
         try:
             seen = self._follower.look()
-            self._arrivals.note(seen.complete)
+            self._arrivals.note(seen.complete, min(max(self._follower.written, self._looked), begin))
             state = self._state(seen)
-            self._show(seen, "running" if self._due(state, seen) else state, begin)
+            self._show(seen, "running" if self._due(state, seen) else state)
             self._looked = begin
             if self._due(state, seen):
                 self._deliver(state, seen)
         except BadInput as error:
             self._publish(state="failed", message=error.messages[0])
             raise
-        return state
+        return self._latest.pull().state
 
     def flush(self) -> None:
         """All processed frames onto the disk."""
@@ -145,10 +158,10 @@ class Live:
         announced = seen.expected is not None and seen.complete >= seen.expected
         more_files = isinstance(self._frames, FoundFiles) and self._frames.open_ended
         if seen.ended and not seen.left and (announced or not more_files):
-            return "finished"
+            return "stalled" if self._refused == seen.complete else "finished"
         return "stalled" if self._arrivals.stalled and not seen.left else "running"
 
-    def _show(self, seen: Seen, state: State, begin: float) -> None:
+    def _show(self, seen: Seen, state: State) -> None:
         """Publish what changed: results no more often than their share of the time allows."""
         self._stale |= bool(seen.fresh)
         before = self._latest.pull()
@@ -166,7 +179,8 @@ class Live:
             with self._shown.measured():
                 changes |= self._result()
             self._stale = seen.left > 0
-            changes["lag_s"] = time.time() - min(max(self._follower.written, self._looked), begin)
+            lag_s = self._arrivals.lag_s(int(changes.get("n_processed", 0)))
+            changes["lag_s"] = before.lag_s if np.isnan(lag_s) else lag_s
         news = (before.state, before.message, before.n_complete) != (state, message, seen.complete)
         if "result" in changes or news or time.monotonic() - self._published >= QUIET_S:
             self._publish(**changes)
@@ -185,9 +199,9 @@ class Live:
         """The last analysis that is ready; the next one is begun, beside all else, when its time has come."""
         ready: dict[str, Any] = {}
         if self._concluding is not None and self._concluding.done():
-            concluded = self._concluding.result()
-            ready = {"analysis": concluded.analysis, "model": _model_curves(concluded)}
-            self._concluding = None
+            done, self._concluding = self._concluding, None
+            if done.exception() is None:  # a look ahead: what fails here is said at the end, by the run itself
+                ready = {"analysis": done.result().analysis, "model": _model_curves(done.result())}
         if self._concluding is None and self._analysed.due():
             self._concluding = self._aside.submit(self._conclude, result)
         return ready
@@ -210,17 +224,19 @@ class Live:
         self._follower.flush()
         self._delivered = seen.complete
         try:
-            result = batch.compute(found(self._run), quiet=True, store_of=self._claim.store, pool=self._pool)
-            folder = batch.write(result, self._run)
+            now = look_again(self._run)
+            result = batch.compute(now, quiet=True, store_of=self._claim.store, pool=self._pool)
+            folder = batch.write(result, now)
         except BadInput as error:
-            if state == "finished":
-                raise
-            self._publish(state=state, message=f"no results yet: {error.messages[0]}")
+            self._refused = seen.complete
+            self._publish(state="stalled", message=f"no results yet: {error.messages[0]}")
             return
-        message = f"results are in {folder.name}/" + ("" if state == "finished" else "; waiting for more frames")
+        if state == "stalled":  # the result has a row for each frame that is still to come, too
+            self._publish(state=state, message=f"results are in {folder.name}/; waiting for more frames")
+            return
+        message = f"results are in {folder.name}/"
         self._publish(state=state, message=message, **self._final(result))
-        if state == "finished":
-            self._claim.end("finished", message)
+        self._claim.end("finished", message)
 
     def _final(self, result: RunResult) -> dict[str, Any]:
         return {
@@ -277,6 +293,11 @@ def follow(
             if not claim.finished:
                 raise
             teller.tell(latest.pull())
+        except BadInput:
+            with suppress(BadInput):  # a full disk, which is what is being said
+                live.flush()
+            time.sleep(LAST_WORD_S)
+            raise
 
 
 def preload() -> None:

@@ -52,12 +52,20 @@ class Guard(NamedTuple):
         if request.host.lower() not in self.hosts:
             return "this address is not allowed; give it as --allow-websocket-origin"
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc.lower() not in self.hosts:
+        if origin is not None and _host(origin) not in self.hosts:
             return "requests from this origin are not allowed; give it as --allow-websocket-origin"
         given = request.query_arguments.get("token", [b""])[-1]
         if self.token is not None and not hmac.compare_digest(given, self.token.encode()):
             return "the token is missing or wrong; use the whole address that was printed at the start"
         return ""
+
+
+def _host(origin: str) -> str | None:
+    """ "host:port" of an origin as a browser gives it, None of what is no address."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 async def run(latest: Latest, guard: Guard, listening: socket.socket, started: Future[Callable[[], object]]) -> None:

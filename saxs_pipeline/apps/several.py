@@ -41,12 +41,15 @@ def expand(names: Sequence[Path]) -> list[Path]:
 def execute(paths: Sequence[Path], say: Callable[[str], None]) -> list[Outcome]:
     """Run one after the other; one that fails does not stop the others, one that is up to date is left alone."""
     outcomes: list[Outcome] = []
+    folders: dict[Path, Path] = {}
     for number, path in enumerate(paths, start=1):
         begin = time.monotonic()
         try:
-            outcome = _execute(path, say)
+            outcome = _execute(path, folders, say)
         except BadInput as error:
             outcome = Outcome(path, "failed", message="; ".join(error.messages))
+        except (ArithmeticError, MemoryError, OSError) as error:  # of one scan: the others go on
+            outcome = Outcome(path, "failed", message=f"{type(error).__name__}: {error}")
         outcomes.append(outcome._replace(seconds=time.monotonic() - begin))
         say(f"[{number}/{len(paths)}] {_line(outcomes[-1])}")
     return outcomes
@@ -67,8 +70,13 @@ def summary(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     return rows + [("failed", f"{o.path}: {o.message}") for o in outcomes if o.state == "failed"]
 
 
-def _execute(path: Path, say: Callable[[str], None]) -> Outcome:
+def _execute(path: Path, folders: dict[Path, Path], say: Callable[[str], None]) -> Outcome:
+    """folders: of the runs before this one, with their run files; this one's is added."""
     run = runfile.load(path)
+    folder = run.config.output.folder.resolve()
+    if folder in folders:
+        raise run.error("output.folder", f"{folders[folder].name} writes its results there; give each run its own")
+    folders[folder] = path
     finished = _finished(run)
     if finished is not None:
         return Outcome(path, "up to date", *finished)

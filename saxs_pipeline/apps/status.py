@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from saxs_pipeline import durable
+from saxs_pipeline.apps.terminal import one_line
 from saxs_pipeline.outputs.flags import count_words
 from saxs_pipeline.outputs.folder import is_alive, recover
 from saxs_pipeline.types import BadInput
@@ -143,14 +144,14 @@ def describe(folder: Path) -> list[tuple[str, str]]:
     else:
         rows = [
             ("state", _state_text(status, folder)),
-            ("title", _one_line(status.title)),
-            ("command", _one_line(f"saxs-pipeline {status.command} {status.run_file}")),
+            ("title", one_line(status.title)),
+            ("command", one_line(f"saxs-pipeline {status.command} {status.run_file}")),
             ("frames", _frames_text(status.frames)),
             ("rate", f"{status.rate:.3g} frames/s"),
             ("started", status.started),
             ("updated", f"{status.updated} ({_ago(status)} ago)"),
-            ("process", _one_line(f"{status.pid} on {status.host}")),
-            ("message", _one_line(status.message)),
+            ("process", one_line(f"{status.pid} on {status.host}")),
+            ("message", one_line(status.message)),
         ]
     rows += [("results", files), ("note", unpublished)]
     return [(name, text) for name, text in rows if text]
@@ -227,7 +228,7 @@ def _state_text(status: Status, folder: Path) -> str:
     if status.state == "failed" and (kept := _in_checkpoints(folder)):
         return f"failed; {kept} frames are in checkpoints"
     if status.state in _ACTIVE and not _is_here(status):
-        return _one_line(
+        return one_line(
             f"{status.state} on {status.host}, as it said {_ago(status)} ago; ask there whether it still is"
         )
     return status.state
@@ -283,8 +284,3 @@ def _ago(status: Status) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _one_line(text: str) -> str:
-    """Without what would steer the terminal: the file may come from anywhere."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)

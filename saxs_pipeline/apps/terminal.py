@@ -37,9 +37,19 @@ def frame_progress(
         yield advance
 
 
+def one_line(text: str) -> str:
+    """Without what would steer the terminal: names and titles come from files, and these from anywhere."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def plain(text: str) -> str:
+    """As `one_line`, but of several lines."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
 def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     """Two aligned columns on stdout, plain text so that it can be piped."""
-    listed = list(rows)
+    listed = [(one_line(name), plain(value)) for name, value in rows]
     width = max((len(name) for name, _ in listed), default=0)
     for name, value in listed:
         lines = value.split("\n") or [""]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
+import socket
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,13 +29,15 @@ def staged(folder: Path) -> Iterator[Path]:
     the new ones.
     """
     created = not folder.exists()
-    staging = folder / f"{_WRITING}{os.getpid()}"
+    staging = folder / f"{_WRITING}{_owner()}"
     try:
         recover(folder)
         _remove_abandoned(folder)
         staging.mkdir(parents=True)
     except OSError as error:
         raise BadInput(f"cannot write to {folder}: {durable.reason(error)}; choose another folder") from None
+    own = {staging.resolve(), _complete(folder).resolve()}
+    _in_use.update(own)
     try:
         yield staging
         _publish(staging, folder)
@@ -43,6 +48,7 @@ def staged(folder: Path) -> Iterator[Path]:
         ) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        _in_use.difference_update(own)
         if created and folder.exists() and not any(folder.iterdir()):
             folder.rmdir()
 
@@ -55,7 +61,7 @@ def recover(folder: Path) -> None:
     """
     try:
         for complete in _completed(folder):
-            if _is_abandoned(complete.name.removeprefix(_COMPLETE)):
+            if _is_abandoned(complete, _COMPLETE):
                 _roll_forward(complete, folder)
     except OSError as error:
         raise BadInput(
@@ -69,7 +75,13 @@ def _place(error: OSError, folder: Path) -> object:
 
 
 _WRITING, _COMPLETE = ".writing-", ".complete-"
-"""Staging folders by process: one that is being filled, and one that has all files and is being published."""
+"""Staging folders by machine and process: one that is being filled; one that has all files and is being published."""
+
+_in_use: set[Path] = set()
+"""Staging folders of this very process."""
+
+FOREIGN_S = 86400.0
+"""A staging folder of another machine is abandoned when nothing in it has come or gone for so long."""
 
 _MANIFEST = ".files.json"
 """In a complete staging folder: the names of all its files, also of those that have been moved already."""
@@ -102,7 +114,7 @@ def _publish(staging: Path, folder: Path) -> None:
     _sync(staging)
     for earlier in _completed(folder):  # whoever's they are: they must not come after, and over, this one's
         _roll_forward(earlier, folder)
-    complete = folder / f"{_COMPLETE}{os.getpid()}"
+    complete = _complete(folder)
     staging.rename(complete)
     durable.sync_folder(folder)
     _roll_forward(complete, folder)
@@ -177,13 +189,39 @@ def _sync(staging: Path) -> None:
 
 def _remove_abandoned(folder: Path) -> None:
     for path in folder.glob(f"{_WRITING}*"):
-        if _is_abandoned(path.name.removeprefix(_WRITING)):
+        if _is_abandoned(path, _WRITING):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_abandoned(pid: str) -> bool:
-    """Whether a staging folder has no living owner; one of this process's number is of an earlier one (containers)."""
-    return not pid.isdecimal() or int(pid) == os.getpid() or not is_alive(int(pid))
+def _host() -> str:
+    return re.sub(r"[^\w.-]", "_", socket.gethostname())
+
+
+def _owner() -> str:
+    return f"{_host()}-{os.getpid()}"
+
+
+def _complete(folder: Path) -> Path:
+    return folder / f"{_COMPLETE}{_owner()}"
+
+
+def _is_abandoned(path: Path, kind: str) -> bool:
+    """Whether a staging folder has no living owner.
+
+    One of this process's number that it does not use is of an earlier process (in a container every run may be
+    process 1). On a shared disk a number says nothing about processes of another machine, and `check` and `status`
+    look without the lock: what such a one may still be writing is left to it. No run publishes for a day, and no clock
+    is wrong by one.
+    """
+    host, _, pid = path.name.removeprefix(kind).rpartition("-")
+    if host != _host() or not pid.isdecimal():
+        try:
+            return time.time() - path.stat().st_mtime > FOREIGN_S
+        except FileNotFoundError:  # its owner has just removed it
+            return False
+    if int(pid) == os.getpid():
+        return path.resolve() not in _in_use
+    return not is_alive(int(pid))
 
 
 def is_alive(pid: int) -> bool:

@@ -12,10 +12,16 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from saxs_pipeline import checkpoint
 from saxs_pipeline.apps import status
+from saxs_pipeline.apps.cli import main
 from saxs_pipeline.apps.status import Frames, StatusFile, describe, describe_all, overview, read
+from saxs_pipeline.apps.terminal import one_line, plain
 from saxs_pipeline.checkpoint import FrameStore
 from saxs_pipeline.outputs.folder import staged
 from saxs_pipeline.types import BadInput
@@ -153,7 +159,7 @@ def test_a_killed_run_is_interrupted_and_can_be_resumed(tmp_path):
     assert overview([tmp_path])[0].state == "interrupted"
     status_file(tmp_path).write("failed", Frames(), message="no space left")
     assert dict(describe(tmp_path))["state"] == "failed; 6 frames are in checkpoints"
-    store.clear()
+    checkpoint.clear(tmp_path / ".checkpoints")
     assert dict(describe(tmp_path))["state"] == "failed"
 
 
@@ -183,7 +189,7 @@ def test_results_without_a_status_tell_what_they_can(tmp_path):
 def test_what_was_complete_when_its_run_was_killed_is_published(tmp_path):
     with staged(tmp_path) as staging:
         (staging / "series.csv").write_text("old", encoding="utf-8")
-    complete = tmp_path / f".complete-{2**22 + 1}"
+    complete = tmp_path / f".complete-{socket.gethostname()}-{2**22 + 1}"
     complete.mkdir()
     (complete / "series.csv").write_text("frame,flag\n0,ok\n", encoding="utf-8")
     (complete / ".files.json").write_text('["series.csv"]', encoding="utf-8")
@@ -193,7 +199,7 @@ def test_what_was_complete_when_its_run_was_killed_is_published(tmp_path):
 
 def test_what_cannot_be_published_is_said(tmp_path):
     (tmp_path / "series.csv").mkdir()
-    complete = tmp_path / f".complete-{2**22 + 1}"
+    complete = tmp_path / f".complete-{socket.gethostname()}-{2**22 + 1}"
     complete.mkdir()
     (complete / "series.csv").touch()
     assert "cannot be written" in dict(describe(tmp_path))["note"]
@@ -255,6 +261,24 @@ def test_nothing_in_the_file_steers_the_terminal(tmp_path):
     file = StatusFile(tmp_path, command="run", title="a\x1b[2Jb\nc", run_file=Path("run\r.yaml"))
     file.write("running", FRAMES, message="\x07")
     assert all(value.isprintable() for _, value in describe(tmp_path))
+
+
+STEERS = "\r\x07\x1b]0;\x9b2J\u202e"
+"""Steers a terminal, or turns its text around."""
+
+
+def test_no_text_steers_the_terminal(tmp_path):
+    assert one_line("µ\r\x07\x1bσ_r\n²") == "µ   σ_r ²"
+    assert plain("one\r\ntwo\x9b2J") == "one \ntwo 2J"
+    file = tmp_path / "names.h5"
+    with h5py.File(file, "w") as h5:
+        h5[f"entry/detector{STEERS}/data"] = np.zeros((2, 4, 4))
+    named = tmp_path / f"no{STEERS}thing"
+    named.mkdir()
+    for command in (["inspect", str(file)], ["status", str(named)], ["status", str(named), str(tmp_path)]):
+        said = CliRunner().invoke(main, command).output
+        assert said
+        assert all(line.isprintable() for line in said.split("\n"))
 
 
 def test_many_folders_are_a_table(tmp_path):

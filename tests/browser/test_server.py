@@ -66,7 +66,7 @@ def test_nothing_else_of_the_machine_is_there(path, latest):
 def test_foreign_pages_and_names_are_refused(latest):
     with serve(latest, port=0, origins=["saxs.example.org"]) as url:
         host = urlsplit(url).netloc
-        for origin in ("http://evil.example", "http://127.0.0.1:1", "null", f"http://{host}.evil.example"):
+        for origin in ("http://evil.example", "http://127.0.0.1:1", "null", "http://[", f"http://{host}.evil.example"):
             assert ask(url, "/ws", Origin=origin, **UPGRADE)[0] == 403
             assert ask(url, "/series.csv", Origin=origin)[0] == 403
         for good in (f"http://{host}", f"http://localhost:{urlsplit(url).port}", "https://saxs.example.org"):

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -178,3 +179,77 @@ def test_live_and_run_share_checkpoints(beamtime, tmp_path):
         batch.compute(run, quiet=True, store_of=claim.store, tell=lambda frames, rate: told.append(frames))
     assert told[0].from_checkpoints >= snapshot.n_processed
     assert any("taken from checkpoints" in line for line in scan.said)
+
+
+def test_an_end_that_is_said_before_the_last_image_is_there(tmp_path):
+    """The closing line of the .fio comes first, then the image of its last row, in two pieces."""
+    source, folder = tmp_path / "source", tmp_path / "live"
+    simulation.simulate("id02-cdse", source, seed=5, frames=24, layout="p21")
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("results*"))
+    last = sorted(path for path in (folder / "raw/cdse_00001").rglob("*") if path.is_file())[-1]
+    whole = last.read_bytes()
+    last.unlink()
+    with following(folder / "run.yaml") as scan:
+        snapshot = scan.until(lambda s: s.n_processed == 23)
+        assert snapshot.state == "running"
+        last.write_bytes(whole[: len(whole) // 2])
+        scan.session.step()
+        last.write_bytes(whole)
+        snapshot = scan.until(lambda s: s.state == "finished")
+    assert (snapshot.n_processed, snapshot.n_flagged) == (24, 0)
+
+
+def test_an_image_that_never_comes_is_flagged_in_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("saxs_pipeline.apps.follow.SETTLED_S", 1.0)
+    source, folder = tmp_path / "source", tmp_path / "live"
+    simulation.simulate("id02-cdse", source, seed=5, frames=24, layout="p21")
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("results*"))
+    last = sorted(path for path in (folder / "raw/cdse_00001").rglob("*") if path.is_file())[-1]
+    last.unlink()
+    with following(folder / "run.yaml") as scan:
+        snapshot = scan.until(lambda s: s.state == "finished")
+    assert (snapshot.n_processed, snapshot.n_flagged) == (24, 1)
+
+
+def test_counters_that_come_after_the_end_of_the_images(beamtime, tmp_path):
+    """LImA has closed its file while the last rows of the scalers are still zero."""
+    path = without_frames(beamtime, tmp_path / "live")
+    images, counters = (next((beamtime / "raw").glob(f"cdse_{kind}_*")) for kind in ("rayonix", "scalers"))
+    shutil.copy(images, path.parent / "raw")
+    table = path.parent / "raw" / counters.name
+    shutil.copy(counters, table)
+    with h5py.File(table, "r+") as file:
+        rows = file["entry_0000/ESRF-ID02/MCS/HS32C"]
+        final = rows[-3:]
+        rows[-3:] = 0
+    with following(path) as scan:
+        assert scan.until(lambda s: s.n_processed == FRAMES - 3).state == "running"
+        with h5py.File(table, "r+") as file:
+            file["entry_0000/ESRF-ID02/MCS/HS32C"][-3:] = final
+        snapshot = scan.until(lambda s: s.state == "finished")
+    assert (snapshot.n_processed, snapshot.n_flagged) == (FRAMES, 0)
+
+
+def test_references_that_are_still_being_copied(tmp_path):
+    """Dark frames come one by one after the scan: in the end all of them count, as in a batch run."""
+    source, folder = tmp_path / "source", tmp_path / "live"
+    simulation.simulate("id02-cdse", source, seed=5, frames=24, layout="edf")
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("dark_0*", "results*"))
+    darks = sorted((source / "raw/dark").glob("*.edf"))
+    (folder / "raw/dark").mkdir(exist_ok=True)
+    with following(folder / "run.yaml") as scan:
+        assert "dark_*.edf" in scan.until(lambda s: s.state == "waiting").message
+        for dark in darks:
+            shutil.copy(dark, folder / "raw/dark")
+            scan.session.step()
+        result = scan.until(lambda s: s.n_processed == 24).result
+    run = runfile.load(folder / "run.yaml")
+    np.testing.assert_array_equal(result.curves.intensity, batch.compute(run, quiet=True).curves.intensity)
+
+
+def test_a_time_stamp_in_a_name_is_no_count():
+    from saxs_pipeline.apps.follow import _absent_numbers
+
+    assert _absent_numbers([Path(f"a_{k}.edf") for k in (1, 2, 3, 5, 6)]) == [(3, 4)]
+    assert _absent_numbers([Path(f"a_{k}.edf") for k in (1, 2, 3, 4, 20241103)]) == []
+    assert _absent_numbers([Path(f"a_{k}.edf") for k in range(0, 100, 10)]) == []

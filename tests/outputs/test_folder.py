@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ OLD = {
     "figures/radius.png",
 }
 NEW = {"run.nxs", "series.csv", "report.html", "curves/frame_00002.dat", "figures/radius.png"}
+HOST = socket.gethostname()
 DEAD = 2**22 + 1
 """More than the largest process number of Linux."""
 
@@ -184,8 +187,8 @@ def test_killed_at_random_moments_one_runs_results_are_there(tmp_path):
 
 
 def complete(folder: Path, pid: int, names: set[str], text: str) -> Path:
-    """A complete staging folder of this process."""
-    staging = folder / f".complete-{pid}"
+    """A complete staging folder of this process of this machine."""
+    staging = folder / f".complete-{HOST}-{pid}"
     fill(staging, names, text)
     (staging / ".files.json").write_text(json.dumps(sorted(names)), encoding="ascii")
     return staging
@@ -195,12 +198,12 @@ def test_what_a_living_process_publishes_is_left_to_it(tmp_path):
     earlier(tmp_path)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         complete(tmp_path, other.pid, NEW, "new")
-        (tmp_path / f".writing-{other.pid}").mkdir()
+        (tmp_path / f".writing-{HOST}-{other.pid}").mkdir()
         recover(tmp_path)
         with staged(tmp_path):
             pass
         assert visible(tmp_path) == BEFORE
-        assert sorted(hidden(tmp_path)) == [f".complete-{other.pid}", f".writing-{other.pid}"]
+        assert sorted(hidden(tmp_path)) == [f".complete-{HOST}-{other.pid}", f".writing-{HOST}-{other.pid}"]
         other.communicate(b"\n")
     recover(tmp_path)
     assert visible(tmp_path) == AFTER
@@ -213,11 +216,47 @@ def test_an_earlier_process_of_the_same_number_is_dead(tmp_path):
     """In a container every run may be process 1."""
     earlier(tmp_path)
     complete(tmp_path, os.getpid(), NEW, "new")
-    (tmp_path / f".writing-{os.getpid()}").mkdir()
+    (tmp_path / f".writing-{HOST}-{os.getpid()}").mkdir()
     recover(tmp_path)
     assert visible(tmp_path) == AFTER
     with staged(tmp_path) as staging:
         assert list(staging.iterdir()) == []
+
+
+@pytest.mark.parametrize("owner", [f"id02-node7-{DEAD}", f"id02-node7-{os.getpid()}", f"{DEAD}", "somebody"])
+def test_what_another_machine_writes_is_left_to_it_for_a_day(tmp_path, owner):
+    """Which of its processes live cannot be asked from here."""
+    earlier(tmp_path)
+    writing, finished = tmp_path / f".writing-{owner}", tmp_path / f".complete-{owner}"
+    fill(writing, {"run.nxs"}, "half")
+    fill(finished, NEW, "new")
+    (finished / ".files.json").write_text(json.dumps(sorted(NEW)), encoding="ascii")
+    for age_s in (0, 23 * 3600):
+        for folder in (writing, finished):
+            os.utime(folder, times=(time.time() - age_s,) * 2)
+        recover(tmp_path)
+        with staged(tmp_path):
+            pass
+        assert visible(tmp_path) == BEFORE
+        assert sorted(hidden(tmp_path)) == [finished.name, writing.name]
+    for folder in (writing, finished):
+        os.utime(folder, times=(time.time() - 25 * 3600,) * 2)
+    recover(tmp_path)
+    assert visible(tmp_path) == AFTER
+    with staged(tmp_path):
+        pass
+    assert hidden(tmp_path) == []
+
+
+def test_what_this_process_writes_is_left_to_it(tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with staged(tmp_path / "results") as staging:
+        fill(staging, NEW, "new")
+        recover(tmp_path / "results")
+        with pytest.raises(BadInput, match="cannot write to results"), staged(Path("results")):
+            pass
+    assert content(tmp_path / "results") == dict.fromkeys(NEW, "new")
 
 
 def test_older_results_never_come_over_newer_ones(tmp_path):
