@@ -150,8 +150,9 @@ def digest(run: RunFile) -> str:
 
 
 def settings(run: RunFile) -> dict[str, str]:
-    """What a run file says that can change a number: "intensity.thickness" → its value as text."""
-    dumped = run.config.model_dump(exclude={"title", "engine", "output", "kinetics", "aliquots"})
+    """What a run file says that can change the numbers of any frame: "intensity.thickness" → its value as text."""
+    other = {"title", "engine", "output", "kinetics", "aliquots"}
+    dumped = run.config.model_dump(exclude={**dict.fromkeys(other, True), "data": {"frames", "scalers"}})
     relative = partial(_relative, base=run.path.resolve().parent)
     flat: dict[str, str] = {}
 

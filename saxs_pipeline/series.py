@@ -5,18 +5,27 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from saxs_pipeline.config import FrameFiles, RunConfig
 from saxs_pipeline.io import frames, scalers
+from saxs_pipeline.io.fio_source import first_times
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.types import BadInput, Floats, FrameChunk, FrameSource, FrameTimes, Progress, SourceInfo
+
+
+class Look(NamedTuple):
+    """What one opening of a scan that grows found: how much is there, and what tells its frames from others."""
+
+    progress: Progress
+    identities: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +34,8 @@ class FrameSeries:
 
     start_s (relative to the injection), exposure_s, monitor (n,); problems (n,) "" or why a frame cannot be used;
     identity: size and modification time of each file, so that a thread does not go on with an older one; by_order:
-    times or divisors are those of a table or law, frame k having row k.
+    times or divisors are those of a table or law, frame k having row k; look: of a scan that grows, as it was when this
+    was opened.
     """
 
     paths: tuple[Path, ...]
@@ -40,6 +50,11 @@ class FrameSeries:
     identity: tuple[tuple[int, int], ...]
     by_order: bool
     warnings: tuple[str, ...] = ()
+    look: Look | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker needs: not what was found out about each frame."""
+        return {name: value for name, value in self.__dict__.items() if name not in {"look", "_identities"}}
 
     def __len__(self) -> int:
         return self.info.n_frames
@@ -47,7 +62,7 @@ class FrameSeries:
     def read(self, start: int, stop: int) -> FrameChunk:
         """Frames start … stop - 1."""
         with _reading(self) as source:
-            images, problems = source.read(range(start, stop))
+            images, problems = _read(source, start, stop)
         known = self.problems[start:stop]
         return FrameChunk(
             index=np.arange(start, stop),
@@ -64,9 +79,10 @@ class FrameSeries:
 
     def progress(self) -> Progress:
         """How much of a running scan is on disk, of the frames of this series."""
+        if self.look is not None:
+            return self.look.progress
         with _reading(self) as source:
-            found = source.progress()
-        return found._replace(complete=found.complete[: len(self)])
+            return _look(source, len(self)).progress
 
     def identities(self) -> list[str]:
         """What tells each frame's recording from any other."""
@@ -74,6 +90,8 @@ class FrameSeries:
 
     @cached_property
     def _identities(self) -> list[str]:
+        if self.look is not None:
+            return self.look.identities
         with _reading(self) as source:
             return [source.identity(k) for k in range(len(self))]
 
@@ -84,6 +102,8 @@ class FrameSeries:
 
 
 PAUSES_S = (0.03, 0.1, 0.3)
+
+_LOST = "unreadable: the files have fewer frames than before"
 
 
 class _Latest(threading.local):
@@ -97,9 +117,25 @@ _latest = _Latest()
 def _source(series: FrameSeries) -> FrameSource:
     """This thread's source of the series (file handles are not shared between threads)."""
     key = (series.paths, series.detector, series.roots, series.identity)
-    if _latest.source is None or _latest.key != key:
+    if _latest.source is None or _latest.key != key or _latest.source.info.n_frames < len(series):
         _latest.source, _latest.key = _opened(series), key
     return _latest.source
+
+
+def _look(source: FrameSource, n: int) -> Look:
+    """The first n frames of a scan that may grow."""
+    progress = source.progress()
+    identities = [source.identity(k) for k in range(n)]
+    return Look(progress._replace(complete=progress.complete[:n]), identities)
+
+
+def _read(source: FrameSource, start: int, stop: int) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Frames of a source; those that it no longer has are unreadable."""
+    images, problems = source.read(range(start, min(stop, source.info.n_frames)))
+    lost = stop - start - len(images)
+    if lost:
+        images = np.concatenate([images, np.zeros((lost, *source.info.shape), source.info.dtype)])
+    return images, (*problems, *[_LOST] * lost)
 
 
 def _opened(series: FrameSeries) -> FrameSource:
@@ -150,18 +186,7 @@ def open_dark(run: RunFile, files: FrameFiles) -> FrameSeries:
 
 def _open_series(run: RunFile, files: FrameFiles, key: str, *, timed: bool, growing: bool = False) -> FrameSeries:
     config = run.config
-    try:
-        source = frames.open_frames(files.frames, detector=config.data.detector, roots=config.data.roots)
-    except BadInput as error:
-        raise run.error(f"{key}.frames", str(error)) from None
-    try:
-        tables = [scalers.read_scalers(path, growing=growing) for path in files.scalers or ()]
-    except BadInput as error:
-        raise run.error(f"{key}.scalers", str(error)) from None
-    info = source.info
-    source.close()
-    if growing:
-        info, tables = _common_part(info, tables)
+    info, tables, look = _read_files(run, files, key, growing=growing)
     if timed:
         times: FrameTimes | None = _times(run, info, tables, key)
     else:
@@ -182,7 +207,28 @@ def _open_series(run: RunFile, files: FrameFiles, key: str, *, timed: bool, grow
         identity=tuple(frames.file_state(path) for path in info.paths),
         by_order=bool(tables) or times.origin == scalers.LAW,
         warnings=(*info.warnings, *(w for table in tables for w in table.warnings), *(_doubts(times) if timed else ())),
+        look=look,
     )
+
+
+def _read_files(
+    run: RunFile, files: FrameFiles, key: str, *, growing: bool
+) -> tuple[SourceInfo, list[scalers.Scalers], Look | None]:
+    """What images and scalers say; of a growing scan cut to what both have, and looked at in the same opening."""
+    data = run.config.data
+    try:
+        source = frames.open_frames(files.frames, detector=data.detector, roots=data.roots)
+    except BadInput as error:
+        raise run.error(f"{key}.frames", str(error)) from None
+    with closing(source):
+        try:
+            tables = [scalers.read_scalers(path, growing=growing) for path in files.scalers or ()]
+        except BadInput as error:
+            raise run.error(f"{key}.scalers", str(error)) from None
+        if not growing:
+            return source.info, tables, None
+        info, tables = _common_part(source.info, tables)
+        return info, tables, _look(source, info.n_frames)
 
 
 def _common_part(info: SourceInfo, tables: Sequence[scalers.Scalers]) -> tuple[SourceInfo, list[scalers.Scalers]]:
@@ -194,9 +240,9 @@ def _common_part(info: SourceInfo, tables: Sequence[scalers.Scalers]) -> tuple[S
     n = min([info.n_frames, *(len(column) for column in columns)])
     if n == 0:
         raise BadInput(f"{info.paths[0].name}: no frame has its times and monitor yet")
-    cut = replace(info, n_frames=n, times=_first(info.times, n), monitors=_cut(info.monitors, n))
+    cut = replace(info, n_frames=n, times=first_times(info.times, n), monitors=_cut(info.monitors, n))
     return cut, [] if joined is None else [
-        replace(joined, times=_first(joined.times, n), monitors=_cut(joined.monitors, n))
+        replace(joined, times=first_times(joined.times, n), monitors=_cut(joined.monitors, n))
     ]
 
 
@@ -211,10 +257,6 @@ def _joined_tables(tables: Sequence[scalers.Scalers]) -> scalers.Scalers | None:
         monitors={name: np.concatenate([table.monitors[name] for table in tables]) for name in names},
         warnings=tuple(warning for table in tables for warning in table.warnings),
     )
-
-
-def _first(times: FrameTimes | None, n: int) -> FrameTimes | None:
-    return None if times is None else FrameTimes(times.start_s[:n], times.exposure_s[:n], times.origin)
 
 
 def _cut(monitors: Mapping[str, Floats], n: int) -> dict[str, Floats]:

@@ -153,7 +153,7 @@ class Claim:
     """The results folder of a run while this process has it: checkpoints, and what `status` tells."""
 
     def __init__(self, run: RunFile, command: Command, say: Say) -> None:
-        self._run, self._say, self._said = run, say, set[str]()
+        self._run, self._say, self._opened = run, say, False
         self._checkpoints = run.config.output.folder / FOLDER
         self._status = StatusFile(run.config.output.folder, command=command, title=run.config.title, run_file=run.path)
         self._frames, self._rate = Frames(), 0.0
@@ -162,11 +162,11 @@ class Claim:
     def store(self, prepared: plan.Plan, *, collect: bool = False) -> FrameStore:
         """The checkpoints of a plan; says once what of earlier ones is and is not used."""
         store = FrameStore(self._checkpoints, prepared.key, settings(self._run), collect=collect)
-        resumed = (f"{len(store)} frames finished earlier are taken from checkpoints",) if len(store) else ()
-        for note in (*store.notes, *resumed):
-            if note not in self._said:
+        resumed = f"{len(store)} frames finished earlier are taken from checkpoints"
+        if not self._opened:  # later ones hold what this process has finished
+            for note in (*store.notes, *([resumed] if len(store) else [])):
                 self._say(note)
-            self._said.add(note)
+        self._opened = True
         return store
 
     def tell(self, frames: Frames, rate: float, state: State = "running", message: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -83,16 +84,16 @@ class Follower:
             now = look_again(self.run)
             missing = _missing(now)
             if missing:
-                return self._not_now(f"waiting for {missing}")
+                return self._not_now(f"not there yet: {missing}")
             self.series = open_sample(now, growing=True)
             progress = self.series.progress()
             marks = self.series.marks()
         except (BadInput, OSError) as error:
-            return self._not_now(f"waiting: {error}")
+            return self._not_now(str(error))
         self._now, self._torn_since = now, np.inf
         self._note_late(before, self.series.paths)
         if not self._prepare(now, self.series):
-            return Seen("waiting: the references are still being written")
+            return Seen("the references are still being written")
         assert self._plan is not None
         complete, ended = self._settled(progress, marks)
         wait = self._background(now, self._plan, complete, ended)
@@ -142,7 +143,8 @@ class Follower:
         frames = self._store.assemble([self._keys[k] for k in self._done])
         result = pipeline.finish(self._plan, self._now or self.run, _numbered(frames, self._done))
         others = (warning for warning in result.warnings if warning not in self._said_then)
-        return replace(result, warnings=(*self.series.warnings, *others))
+        series = self.series.warnings if self._seen.ended else ()  # of a running scan they are about what is to come
+        return replace(result, warnings=(*series, *others))
 
     def flush(self) -> None:
         """All processed frames onto the disk."""
@@ -238,12 +240,22 @@ def _references(run: RunFile) -> list[Path]:
 
 
 def _missing(run: RunFile) -> str:
-    """Files that are named but not there, in words; "" if all are."""
-    empty = [
-        " ".join(found.patterns) for found in input_files(run).values() if isinstance(found, FoundFiles) and not found
-    ]
-    absent = [path.name for path in input_paths(run) if not path.exists()]
-    return _shortened([*empty, *absent])
+    """Files that are named but not there, as they are written in the run file; "" if all are."""
+    base = run.path.resolve().parent
+    absent: list[str] = []
+    for key, found in input_files(run).items():
+        if isinstance(found, FoundFiles):
+            absent += [f"{key}: {' '.join(found.patterns)}"] if not found else []
+            paths: Sequence[Path] = found
+        else:
+            paths = [Path(str(found).partition("::")[0])]
+        absent += [f"{key}: {os.path.relpath(path, base)}{_nowhere(path, base)}" for path in paths if not path.exists()]
+    return _shortened(absent)
+
+
+def _nowhere(path: Path, base: Path) -> str:
+    folder = path.parent
+    return "" if folder.is_dir() else f" (there is no folder {os.path.relpath(folder, base)})"
 
 
 def _changed_lately(run: RunFile) -> bool:

@@ -226,6 +226,7 @@ class Live:
         try:
             now = look_again(self._run)
             result = batch.compute(now, quiet=True, store_of=self._claim.store, pool=self._pool)
+            result, now = _without_absent_curves(result, now)
             folder = batch.write(result, now)
         except BadInput as error:
             self._refused = seen.complete
@@ -257,6 +258,18 @@ class Live:
         self._published = time.monotonic()
 
 
+def _without_absent_curves(result: RunResult, run: RunFile) -> tuple[RunResult, RunFile]:
+    """Frames of output.curves that a shortened scan does not have are said, and left out."""
+    n, output = len(result.curves.index), run.config.output
+    absent = [str(frame) for frame in output.curves if frame >= n]
+    if not absent:
+        return result, run
+    note = f"output.curves: there is no frame {', '.join(absent)}; there are {n}"
+    output = output.model_copy(update={"curves": tuple(frame for frame in output.curves if frame < n)})
+    shortened = replace(run, config=run.config.model_copy(update={"output": output}))
+    return replace(result, warnings=(*result.warnings, note)), shortened
+
+
 def _model_curves(result: RunResult) -> ModelCurves | None:
     c = result.comparison
     if c is None:
@@ -286,7 +299,7 @@ def follow(
                 teller.tell(latest.pull())
                 watch.wait(run)
             teller.tell(latest.pull())
-            say("the page stays until Ctrl-C")
+            say(f"results: {run.config.output.folder}\nthe page stays until Ctrl-C")
             threading.Event().wait()
         except KeyboardInterrupt:
             live.flush()

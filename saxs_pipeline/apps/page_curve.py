@@ -109,6 +109,7 @@ class PicturePlot:
         self.plot.match_aspect = True
         self.plot.outline_line_color = None
         self._image = LevelImage(self.plot)
+        self._drawn: Picture | None = None
         entitle(self.plot, "no image yet")
 
     def show(self, frame: int, picture: Picture | str) -> None:
@@ -116,10 +117,12 @@ class PicturePlot:
         if isinstance(picture, str):
             entitle(self.plot, picture)
             return
-        ny, nx = picture.shape
-        self._image.show(picture.levels, (0, nx), (0, ny), (picture.low, picture.high))
-        for axis, pixels in zip(self.plot.axis, (nx, ny), strict=True):
-            axis.bounds = (0, pixels)
+        if picture is not self._drawn:  # it is most of what is sent
+            ny, nx = picture.shape
+            self._image.show(picture.levels, (0, nx), (0, ny), (picture.low, picture.high))
+            for axis, pixels in zip(self.plot.axis, (nx, ny), strict=True):
+                axis.bounds = (0, pixels)
+            self._drawn = picture
         mean = f", mean of {picture.block} × {picture.block} pixels" if picture.block > 1 else ""
         entitle(self.plot, f"frame {frame}, counts{mean}; grey: masked")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saxs_pipeline.apps.page_style import LEVELS
+from saxs_pipeline.checkpoint import PASSING_PROBLEMS
 from saxs_pipeline.outputs.flags import sound
 from saxs_pipeline.outputs.plot_style import TimeAxis
 from saxs_pipeline.outputs.ranges import colour_range
@@ -22,6 +24,10 @@ LONGEST_SIDE = 480
 COLUMNS, ROWS = 300, 200
 """Times and q of the map."""
 KEPT_PICTURES = 32
+TOLD_S = 1.0
+"""So long all browsers that wait for a frame are told why there is none; asked for later, it is read again."""
+TORN = (BadInput, OSError, IndexError, KeyError, RuntimeError, ValueError)
+"""What may be raised while a file is read that another program writes or replaces."""
 
 
 class Picture(NamedTuple):
@@ -79,29 +85,45 @@ def span(positive: Floats, lowest: float) -> tuple[float, float]:
 
 
 class Pictures:
-    """Raw frames on their way to the page, kept by frame number; one thread reads them, so that no page waits."""
+    """Raw frames on their way to the page; one thread reads them, so that no page waits.
+
+    Kept by their recording, not by their number: a late file moves all after it. What could not be read is not kept.
+    """
 
     def __init__(self) -> None:
         self._reader = ThreadPoolExecutor(1, "pictures")
-        self._kept: OrderedDict[int, Picture | str] = OrderedDict()
-        self._coming: tuple[int, Future[Picture | str]] | None = None
+        self._kept: OrderedDict[str, Picture] = OrderedDict()
+        self._coming: tuple[str, Future[Picture | str]] | None = None
+        self._failed: tuple[str, str, float] = ("", "", -np.inf)
 
     def get(self, series: FrameSeries, frame: int, mask: Bools | None) -> Picture | str | None:
         """The picture, a reason why there is none, or None while it is being read: ask again."""
         self._collect()
-        if frame in self._kept:
-            self._kept.move_to_end(frame)
-            return self._kept[frame]
+        try:
+            recording = series.identities()[frame]
+        except TORN as error:
+            return _unread(frame, error)
+        if recording in self._kept:
+            self._kept.move_to_end(recording)
+            return self._kept[recording]
+        failed, reason, when = self._failed
+        if failed == recording and time.monotonic() - when < TOLD_S:
+            return reason
         if self._coming is None:
-            self._coming = frame, self._reader.submit(_read, series, frame, mask)
+            self._coming = recording, self._reader.submit(_read, series, frame, mask)
         return None
 
     def _collect(self) -> None:
-        if self._coming is not None and self._coming[1].done():
-            frame, future = self._coming
-            self._kept[frame], self._coming = future.result(), None
-            while len(self._kept) > KEPT_PICTURES:
-                self._kept.popitem(last=False)
+        if self._coming is None or not self._coming[1].done():
+            return
+        (recording, future), self._coming = self._coming, None  # first: what the future raises, it raises again
+        found = future.result()
+        if isinstance(found, str):
+            self._failed = recording, found, time.monotonic()
+            return
+        self._kept[recording] = found
+        while len(self._kept) > KEPT_PICTURES:
+            self._kept.popitem(last=False)
 
     def close(self) -> None:
         """Read no more."""
@@ -111,11 +133,26 @@ class Pictures:
 def _read(series: FrameSeries, frame: int, mask: Bools | None) -> Picture | str:
     try:
         images, problem = (chunk := series.read(frame, frame + 1)).images, chunk.problems[0]
-    except (BadInput, OSError) as error:
-        return f"frame {frame} cannot be read: {error}"
-    if problem.startswith(("unreadable", "not_recorded")):
+    except TORN as error:
+        return _unread(frame, error)
+    if problem.startswith(PASSING_PROBLEMS):
         return f"frame {frame}: {problem}"
     return picture(images[0], mask)
+
+
+def _unread(frame: int, error: Exception) -> str:
+    return f"frame {frame} cannot be read: {' '.join(str(error).split()) or type(error).__name__}"
+
+
+def found_again(frame: int, before: FrameSeries | None, after: FrameSeries | None) -> int:
+    """Number in `after` of the frame that has this number in `before`; the same where it cannot be told."""
+    if before is None or after is None or before is after:
+        return frame
+    try:
+        recording, now = before.identities()[frame], after.identities()
+        return frame if frame < len(now) and now[frame] == recording else now.index(recording)
+    except TORN:
+        return frame
 
 
 def heat_map(result: RunResult, axis: TimeAxis) -> HeatMap | None:

@@ -11,7 +11,7 @@ from bokeh.document import Document
 from bokeh.models.widgets import Button, Div, RadioButtonGroup, Slider
 
 from saxs_pipeline.apps.page_curve import CurvePlots, MapPlot, PicturePlot
-from saxs_pipeline.apps.page_image import Pictures, heat_map
+from saxs_pipeline.apps.page_image import Pictures, found_again, heat_map
 from saxs_pipeline.apps.page_series import SeriesPlots, SharedTable
 from saxs_pipeline.apps.page_style import FONT, scale_time
 from saxs_pipeline.apps.page_text import frame_text, progress_text, state_text, warnings_text
@@ -46,7 +46,7 @@ class Page:
         self._series: FrameSeries | None = None
         self._mask: Bools | None = None
         self._row, self._following = 0, True
-        self._awaited: int | None = None
+        self._awaited: tuple[FrameSeries, int] | None = None
         self._series_due = self._map_due = False
         self._series_drawn = self._map_drawn = self._picture_drawn = self._moved = self._rests_until = -np.inf
         self._logarithmic: bool | None = None
@@ -105,14 +105,20 @@ class Page:
         if snapshot.result is not None and snapshot.result is not self._result:
             if self._result is None:
                 self._enable()
+            self._row = snapshot.result.curves.index.size - 1 if self._following else self._held_row(snapshot)
             self._result, self._series_due = snapshot.result, True
             self._series, self._mask = snapshot.series, snapshot.mask
-            newest = self._frames - 1
-            self._row = newest if self._following else min(self._row, newest)
-            if self._following:
-                self._show_frame()
+            self._show_frame()
             self._set_slider()
         self.progress.text = progress_text(snapshot, self._behind())
+
+    def _held_row(self, snapshot: Snapshot) -> int:
+        """Row of the frame on hold in a new result: others may have come before it."""
+        assert self._result is not None
+        assert snapshot.result is not None
+        index = snapshot.result.curves.index
+        frame = found_again(int(self._result.curves.index[self._row]), self._series, snapshot.series)
+        return min(int(np.searchsorted(index, frame)), index.size - 1)
 
     def _enable(self) -> None:
         self.link.text = f'<a href="{self._download}" download="series.csv">Download series.csv</a>'
@@ -185,15 +191,15 @@ class Page:
         if series is None or result is None:
             self._awaited = None
             return
-        frame = int(result.curves.index[self._row])
-        self._awaited = frame if self._awaited is None else self._awaited
+        wanted = series, int(result.curves.index[self._row])
+        self._awaited = wanted if self._awaited is None else self._awaited
         if self._following and now - self._picture_drawn < PICTURE_PERIOD_S:
             return
-        found = self._pictures.get(series, self._awaited, self._mask)
+        found = self._pictures.get(*self._awaited, self._mask)
         if found is not None:
-            self.picture.show(self._awaited, found)
+            self.picture.show(self._awaited[1], found)
             self._picture_drawn = now
-            self._awaited = None if self._awaited == frame else frame
+            self._awaited = None if self._awaited == wanted else wanted
 
     # --- from the reader ---------------------------------------------------------------------------------------------
 

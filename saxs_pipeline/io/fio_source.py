@@ -45,7 +45,7 @@ class FioSource:
             paths=(self._scan.path, *images.paths),
             n_frames=n,
             header={**images.header, **parameters, "command": self._scan.command, "started": self._scan.started},
-            times=_first(self._scan.times, n) or (images.times if n == images.n_frames else None),
+            times=first_times(self._scan.times, n) or (images.times if n == images.n_frames else None),
             monitors=columns,
             warnings=self._scan.warnings + images.warnings,
         )
@@ -88,7 +88,8 @@ class FioSource:
         self._images.close()
 
 
-def _first(times: FrameTimes | None, n: int) -> FrameTimes | None:
+def first_times(times: FrameTimes | None, n: int) -> FrameTimes | None:
+    """Times of the first n frames, None where there are none."""
     return None if times is None else FrameTimes(times.start_s[:n], times.exposure_s[:n], times.origin)
 
 

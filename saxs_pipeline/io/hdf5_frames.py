@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import threading
 import zlib
+from collections import OrderedDict
 from io import RawIOBase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,79 +15,202 @@ import h5py
 import numpy as np
 
 from saxs_pipeline.io import hdf5_layout
-from saxs_pipeline.types import Bools, Ints
+from saxs_pipeline.types import BadInput, Bools, Floats, Ints
 
 _BLOCKS, _BLOCK = 8, 1024
-"""A frame is told from others by this many blocks of its stored bytes, of this size each."""
+"""A frame in chunks is told from others by this many blocks of its stored bytes, of this size each."""
+
+_MOST_MARKS = 100_000
+"""Fingerprints kept from look to look."""
 
 
 class Stored(NamedTuple):
-    """Where the frames' bytes are in the file: offset and size, −1 where there are none; complete; all (n,)."""
+    """Where the frames' bytes are in the file: offset and size, −1 where there are none; complete; all (n,).
+
+    chunked: frames have chunks, which enter the file one by one.
+    """
 
     offset: Ints
     size: Ints
     complete: Bools
+    chunked: bool
+
+
+class Found(NamedTuple):
+    """Frames that are complete, and those whose bytes will not change any more, unless recorded again; both (n,).
+
+    sure: False where only the files that hold the data, unchanged at a second look, tell that they are complete.
+    """
+
+    complete: Bools
+    final: Bools
+    sure: bool
 
 
 def stored(dataset: h5py.Dataset) -> Stored:
     """Places of all frames of a dataset.
 
-    A chunk enters the index after its bytes, so what has a place is complete. Frames of a dataset without chunks have
-    a place from the start: see `begun`. Virtual datasets have none of their own: all count as complete.
+    A chunk enters the index after its bytes, unless all were allocated early: see `found`. Frames of a dataset without
+    chunks have a place once there is space for any. Virtual and very small datasets have none: all count as complete.
     """
-    n = dataset.shape[0] if dataset.ndim == 3 else 1
+    n = _length(dataset)
     offset, size = np.full(n, -1), np.full(n, -1)
     if dataset.chunks is None or dataset.ndim != 3:
-        start = dataset.id.get_offset()
-        if start is not None and not dataset.is_virtual:
+        start = None if dataset.is_virtual else dataset.id.get_offset()
+        if start is not None:
             size[:] = math.prod(dataset.shape[-2:]) * dataset.dtype.itemsize
             offset[:] = start + size * np.arange(n)
-        return Stored(offset, size, np.full(n, True))
+        there = dataset.is_virtual or dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_ALLOCATED
+        return Stored(offset, size, np.full(n, there), chunked=False)
     deep = dataset.chunks[0]
     pieces = math.prod(-(-length // chunk) for length, chunk in zip(dataset.shape[1:], dataset.chunks[1:], strict=True))
-    found = np.zeros(n, dtype=np.int64)
+    count = np.zeros(n, dtype=np.int64)
 
     def note(chunk: Any) -> None:
         frames = slice(chunk.chunk_offset[0], chunk.chunk_offset[0] + deep)
-        found[frames] += 1
+        count[frames] += 1
         offset[frames], size[frames] = chunk.byte_offset, chunk.size
 
     dataset.id.chunk_iter(note)
-    return Stored(offset, size, found == pieces)
+    return Stored(offset, size, count == pieces, chunked=True)
 
 
-def begun(path: Path, places: Stored) -> Bools:
-    """Frames of a dataset without chunks that are there: one is once it or a later one has a byte other than zero."""
+def _length(dataset: h5py.Dataset) -> int:
+    return int(dataset.shape[0]) if dataset.ndim == 3 else 1
+
+
+def found(path: Path, dataset: h5py.Dataset, places: Stored) -> Found:
+    """Frames of a dataset that are on disk: their bytes, and their `time_of_frame` where the file records it.
+
+    Bytes that are not filtered may be there before they are written. Then a frame in chunks needs a byte other than
+    zero in it or in a later one, or a time; one without chunks, of which the end may be missing, a later one or a time.
+    """
+    number, none = np.arange(len(places.offset)), np.zeros(len(places.offset), dtype=np.bool_)
+    recorded, possible = _timed(dataset, len(number))
+    if dataset.is_virtual:
+        return Found(_of_sources(dataset) & possible, none, sure=False)
+    if not places.chunked and (places.offset < 0).any():
+        return Found(places.complete & possible, none, sure=not places.complete.any())
+    single = places.complete if places.chunked and dataset.chunks[0] == 1 else none
+    if dataset.id.get_create_plist().get_nfilters():
+        return Found(places.complete & possible, single, sure=True)
+    last = _last_begun(path, places, after=int(max(number[recorded], default=-1)))
+    there = places.complete & ((number <= last) if places.chunked else (number < last) | recorded)
+    return Found(there & possible, single & (number < last), sure=True)
+
+
+def _last_begun(path: Path, places: Stored, after: int = -1) -> int:
+    """The last frame with a byte other than zero; `after` where no later one has."""
     with path.open("rb", buffering=0) as file:
-        last = next((k for k in range(len(places.offset))[::-1] if _sample(file, places, k).strip(b"\0")), -1)
-    return np.arange(len(places.offset)) <= last
+        later = (k for k in range(len(places.offset) - 1, after, -1) if places.complete[k])
+        return next((k for k in later if _sample(file, places, k).strip(b"\0")), after)
 
 
-def timed(dataset: h5py.Dataset, n: int) -> Bools:
-    """Frames whose `time_of_frame` is recorded, (n,); all where a file has none."""
+def _timed(dataset: h5py.Dataset, n: int) -> tuple[Bools, Bools]:
+    """Frames whose `time_of_frame` is recorded, and those of which it may be, (n,); none and all without such times.
+
+    Times that are not recorded are zero, which may as well be the time of the first frame.
+    """
     node = hdf5_layout.beside(dataset, "time_of_frame")
+    recorded: Bools = np.zeros(n, dtype=np.bool_)
     if not isinstance(node, h5py.Dataset):
-        return np.full(n, True)
-    times = np.asarray(node[()], float).reshape(-1)[:n]
-    known: Bools = np.zeros(n, dtype=np.bool_)
-    known[: len(times)] = np.isfinite(times) & (times != 0)
-    if len(times) and times[0] == 0:  # the first frame may well start at zero
-        known[0] = True
-    return known
+        return recorded, np.full(n, True)
+    times: Floats = np.asarray(node[()], float).reshape(-1)[:n]
+    recorded[: len(times)] = np.isfinite(times) & (times != 0)
+    possible = recorded.copy()
+    possible[:1] |= times[:1] == 0 if len(times) else False
+    return recorded, possible
 
 
-def fingerprints(path: Path, places: Stored) -> list[str]:
-    """Of each frame: size and a checksum of samples of its stored bytes; "" where they have no place of their own."""
+def _of_sources(dataset: h5py.Dataset) -> Bools:
+    """Frames of a virtual dataset of which no part is known to be missing in its files."""
+    complete = np.full(_length(dataset), True)
+    for source in dataset.virtual_sources():
+        first, last = _span(source.vspace) or (0, len(complete) - 1)
+        lead, end = _span(source.src_space) or (0, last - first)
+        if last - first == end - lead:  # other maps than frame by frame cannot be followed
+            part = complete[first : last + 1]
+            there = _of_source(hdf5_layout.source_path(dataset, source.file_name), source.dset_name)
+            there = np.ones(len(complete), dtype=np.bool_) if there is None else there[lead:][: len(part)]
+            part[: len(there)] &= there[: len(part)]
+            part[len(there) :] = False
+    return complete
+
+
+def _span(space: h5py.h5s.SpaceID) -> tuple[int, int] | None:
+    """First and last frame of a selection; None where all of a dataset is selected; an image is one frame."""
+    if space.get_select_type() == h5py.h5s.SEL_ALL:
+        return None
+    if space.get_simple_extent_ndims() != 3:
+        return 0, 0
+    first, last = space.get_select_bounds()
+    return int(first[0]), int(last[0])
+
+
+def _of_source(path: Path, name: str) -> Bools | None:
+    """Frames of a virtual dataset's source that have begun; None where it is virtual itself."""
+    try:
+        with hdf5_layout.reading(path) as root:
+            dataset = root[name]
+            if dataset.is_virtual:
+                return None
+            places = stored(dataset)
+            if (places.offset < 0).all() or dataset.id.get_create_plist().get_nfilters():
+                return places.complete
+            return places.complete & (np.arange(len(places.offset)) <= _last_begun(path, places))
+    except BadInput:
+        return np.zeros(0, dtype=np.bool_)
+
+
+class _Marks:
+    """Fingerprints of places in files, the latest used ones."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str | int, ...], str] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[str | int, ...]) -> str | None:
+        with self._lock:
+            if key in self._known:
+                self._known.move_to_end(key)
+            return self._known.get(key)
+
+    def keep(self, key: tuple[str | int, ...], mark: str) -> None:
+        with self._lock:
+            self._known[key] = mark
+            if len(self._known) > _MOST_MARKS:
+                self._known.popitem(last=False)
+
+
+_marks = _Marks()
+
+
+def fingerprints(path: Path, places: Stored, final: Bools | None = None) -> list[str]:
+    """Of each frame: size and a checksum of its stored bytes; "" where they have no place of their own.
+
+    In chunks samples of the bytes do, as a frame is written as a whole. Those of `final` frames (n,) are taken from an
+    earlier call in this process while they are in the same place: a frame recorded again there is not noticed.
+    """
+    marks = []
     with path.open("rb", buffering=0) as file:
-        return [
-            f"{size}:{zlib.crc32(_sample(file, places, k)):08x}" if size >= 0 else ""
-            for k, size in enumerate(places.size.tolist())
-        ]
+        state = os.fstat(file.fileno())
+        for k, (offset, size) in enumerate(zip(places.offset.tolist(), places.size.tolist(), strict=True)):
+            key = (str(path), state.st_dev, state.st_ino, offset, size)
+            keep = final is not None and places.chunked and bool(final[k])
+            mark = _marks.get(key) if keep else None
+            if mark is None:
+                mark = (
+                    f"{size}:{zlib.crc32(_sample(file, places, k, whole=not places.chunked)):08x}" if size >= 0 else ""
+                )
+                if keep:
+                    _marks.keep(key, mark)
+            marks.append(mark)
+    return marks
 
 
-def _sample(file: RawIOBase, places: Stored, frame: int) -> bytes:
+def _sample(file: RawIOBase, places: Stored, frame: int, *, whole: bool = False) -> bytes:
     start, size = int(places.offset[frame]), int(places.size[frame])
-    whole = size <= _BLOCKS * _BLOCK
+    whole = whole or size <= _BLOCKS * _BLOCK
     step = 0 if whole else (size - _BLOCK) // (_BLOCKS - 1)
     found = b""
     for k in range(1 if whole else _BLOCKS):

@@ -242,14 +242,24 @@ def _check_filters(path: Path, dataset: h5py.Dataset) -> None:
             raise BadInput(f"{path}: compressed with HDF5 filter {code} ({text(name)}), which is not installed here")
 
 
+def source_path(dataset: h5py.Dataset, name: str) -> Path:
+    """The file of a virtual dataset's source; "." is the dataset's own."""
+    own = Path(dataset.file.filename)
+    return own if name == "." else own.parent / name
+
+
+def source_files(dataset: h5py.Dataset) -> tuple[Path, ...]:
+    """The files that a virtual dataset's sources are in, each once; () of any other dataset."""
+    if not dataset.is_virtual:
+        return ()
+    return tuple(dict.fromkeys(source_path(dataset, source.file_name) for source in dataset.virtual_sources()))
+
+
 def _check_sources(path: Path, dataset: h5py.Dataset) -> None:
     """A virtual dataset reads as zeros where one of its files is missing: refuse it instead."""
-    if not dataset.is_virtual:
-        return
-    folder = Path(dataset.file.filename).parent
-    for source in dataset.virtual_sources():
-        if source.file_name != "." and not (folder / source.file_name).exists():
-            raise BadInput(f"{path}: its data are in {source.file_name}, which is missing; put it beside this file")
+    for file in source_files(dataset):
+        if not file.exists():
+            raise BadInput(f"{path}: its data are in {file}, which is missing; put it beside this file")
 
 
 def header_keys(entry: h5py.Group, dataset: h5py.Dataset) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saxs_pipeline.io import bitshuffle, hdf5_frames, hdf5_layout, headers
-from saxs_pipeline.types import BadInput, Floats, FrameTimes, HeaderGeometry, Progress, SourceInfo
+from saxs_pipeline.io.frames import file_state
+from saxs_pipeline.types import BadInput, Bools, Floats, FrameTimes, HeaderGeometry, Progress, SourceInfo
 
 _EXPOSURES = ("acquisition/exposure_time", "count_time")
 _TO_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
@@ -22,10 +24,12 @@ _TO_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 class Stack:
     """One image dataset: where it is, its size, and what its file says about it.
 
-    ended: its acquisition has an end; announced: frames that the whole acquisition was to have, in however many files.
+    ended: its acquisition has an end; announced: frames that the whole acquisition was to have, in however many files;
+    sources: the files that hold the frames of a virtual dataset.
     """
 
     path: Path
+    sources: tuple[Path, ...]
     dataset: str
     n_frames: int
     shape: tuple[int, int]
@@ -37,11 +41,17 @@ class Stack:
     ended: bool
     announced: int | None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold its frames."""
+        return self.sources or (self.path,)
+
 
 class Hdf5Source:
     """Frames of all image stacks of the given files, in the order of files and entries.
 
     A file that cannot be opened counts as many frames as the first readable one, all unreadable, with a warning.
+    `info.paths` has the files that hold the frames, too, where the given ones only lead there.
     Raises BadInput if no file is readable, or if two stacks differ in size or pixel type.
     """
 
@@ -55,7 +65,7 @@ class Hdf5Source:
         dummy, delta = _dummy(first)
         self._info = SourceInfo(
             kind="hdf5",
-            paths=tuple(paths),
+            paths=tuple(dict.fromkeys((*paths, *(file for stack in self._stacks for file in stack.files)))),
             n_frames=int(self._offsets[-1]),
             shape=first.shape,
             dtype=first.dtype,
@@ -70,6 +80,7 @@ class Hdf5Source:
         self._file: tuple[Path, h5py.File] | None = None
         self._stored: dict[tuple[Path, str], hdf5_frames.Stored] = {}
         self._marks: dict[tuple[Path, str], list[str]] = {}
+        self._final: dict[tuple[Path, str], Bools] = {}
 
     @property
     def info(self) -> SourceInfo:
@@ -82,18 +93,14 @@ class Hdf5Source:
         problems: list[str] = []
         for stack, first, count in self._runs(indices):
             row = len(problems)
-            problems += self._read_run(self._stacks[stack], first, images[row : row + count])
+            problems += self._read_run(stack, first, images[row : row + count])
         return images, tuple(problems)
 
-    def _runs(self, indices: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    def _runs(self, indices: Sequence[int]) -> Iterator[tuple[Stack, int, int]]:
         """Runs of consecutive frames of one stack: (stack, first frame in it, number of frames)."""
-        run: tuple[int, int, int] | None = None
-        for index in indices:
-            if not 0 <= index < self._info.n_frames:
-                raise IndexError(f"frame {index} of {self._info.n_frames}")
-            stack = int(np.searchsorted(self._offsets, index, side="right")) - 1
-            frame = index - int(self._offsets[stack])
-            if run is not None and run[0] == stack and run[1] + run[2] == frame:
+        run: tuple[Stack, int, int] | None = None
+        for stack, frame in map(self._place, indices):
+            if run is not None and run[0] is stack and run[1] + run[2] == frame:
                 run = (stack, run[1], run[2] + 1)
                 continue
             if run is not None:
@@ -125,7 +132,7 @@ class Hdf5Source:
     def _opened(self, path: Path) -> h5py.File:
         """The file, kept open until another one is needed: a sequence may have more files than handles."""
         if self._file is None or self._file[0] != path:
-            self.close()
+            self._release()
             self._file = (path, hdf5_layout.open_hdf5(path))
         return self._file[1]
 
@@ -137,33 +144,35 @@ class Hdf5Source:
         return f"{name} frame {frame}"
 
     def identity(self, index: int) -> str:
-        """Its acquisition, its number in it and a checksum of samples of its bytes; the whole file's, where virtual."""
+        """Its acquisition, its number in it and a checksum of its bytes; the state of its files, where it has none.
+
+        Between `progress` and `close` checksums of complete frames are carried over from earlier looks.
+        """
         stack, frame = self._place(index)
-        mark = self._fingerprints(stack)[frame] if stack.dataset else ""
-        if not mark and stack.path.exists():
-            found = stack.path.stat()
-            mark = f"{found.st_size}:{found.st_mtime_ns}"
-        return f"{stack.path.name}:{stack.dataset}:{stack.start}:{frame}:{mark}"
+        return f"{stack.path.name}:{stack.dataset}:{stack.start}:{frame}:{self._fingerprints(stack)[frame]}"
 
     def progress(self) -> Progress:
         """Frames in the file with their time; ended where LImA wrote the end of every acquisition it announced."""
-        parts, ended = [], True
+        parts, ended, sure = [], True, True
         for stack in self._stacks:
             if not stack.dataset:
                 parts.append(np.zeros(stack.n_frames, dtype=np.bool_))
                 continue
             with hdf5_layout.faults(stack.path):
-                dataset, places = self._opened(stack.path)[stack.dataset], self._places(stack)
-                there = places.complete if dataset.chunks else hdf5_frames.begun(stack.path, places)
-                parts.append(stack.ended | (there & hdf5_frames.timed(dataset, stack.n_frames)))
-            ended &= stack.ended
+                places = self._places(stack)
+                found = hdf5_frames.found(stack.path, self._opened(stack.path)[stack.dataset], places)
+            self._final[stack.path, stack.dataset] = found.final
+            parts.append(stack.ended | found.complete[: stack.n_frames])
+            ended, sure = ended and stack.ended, sure and found.sure
         complete = np.concatenate(parts)
         announced = [stack.announced for stack in self._stacks]
         expected = max((number for number in announced if number is not None), default=None)
-        return Progress(complete, ended and (expected is None or expected <= len(complete)), expected, sure=True)
+        return Progress(complete, ended and (expected is None or expected <= len(complete)), expected, sure)
 
     def _place(self, index: int) -> tuple[Stack, int]:
         """The stack that a frame is in, and its number there."""
+        if not 0 <= index < self._info.n_frames:
+            raise IndexError(f"frame {index} of {self._info.n_frames}")
         stack = int(np.searchsorted(self._offsets, index, side="right")) - 1
         return self._stacks[stack], index - int(self._offsets[stack])
 
@@ -171,17 +180,27 @@ class Hdf5Source:
         key = (stack.path, stack.dataset)
         if key not in self._stored:
             self._stored[key] = hdf5_frames.stored(self._opened(stack.path)[stack.dataset])
+            if len(self._stored[key].offset) < stack.n_frames:
+                raise hdf5_layout.DamagedFile(f"{stack.path}: became shorter while it was read; copy it again")
         return self._stored[key]
 
     def _fingerprints(self, stack: Stack) -> list[str]:
         key = (stack.path, stack.dataset)
         if key not in self._marks:
-            with hdf5_layout.faults(stack.path):
-                self._marks[key] = hdf5_frames.fingerprints(stack.path, self._places(stack))
+            marks = [""] * stack.n_frames
+            if stack.dataset and not stack.sources:
+                with hdf5_layout.faults(stack.path):
+                    marks = hdf5_frames.fingerprints(stack.path, self._places(stack), self._final.get(key))
+            files = ",".join("{}:{}".format(*file_state(file)) for file in stack.files)
+            self._marks[key] = [mark or f"{zlib.crc32(files.encode()):08x}" for mark in marks]
         return self._marks[key]
 
     def close(self) -> None:
-        """Release the open file."""
+        """Release the open file, and forget what was in it: it may have grown when it is opened again."""
+        self._stored, self._marks, self._final = {}, {}, {}
+        self._release()
+
+    def _release(self) -> None:
         if self._file is not None:
             self._file[1].close()
             self._file = None
@@ -225,7 +244,9 @@ def _stacks(paths: Sequence[Path], detector: str | None) -> tuple[list[Stack], l
     readable = [item for item in found if isinstance(item, list)]
     if not readable:
         raise next(item for item in found if isinstance(item, BadInput))
-    model = replace(readable[0][0], dataset="", n_frames=sum(stack.n_frames for stack in readable[0]), frame_s=None)
+    model = replace(
+        readable[0][0], dataset="", n_frames=sum(stack.n_frames for stack in readable[0]), frame_s=None, sources=()
+    )
     stacks: list[Stack] = []
     warnings: list[str] = []
     for path, item in zip(paths, found, strict=True):
@@ -252,6 +273,7 @@ def _stack(entry: h5py.Group, dataset: h5py.Dataset) -> Stack:
     frame_s = hdf5_layout.beside(dataset, "time_of_frame")
     return Stack(
         path=Path(dataset.file.filename),  # an external link leads to another file
+        sources=hdf5_layout.source_files(dataset),
         dataset=str(dataset.name),
         n_frames=int(count),
         shape=(int(dataset.shape[-2]), int(dataset.shape[-1])),

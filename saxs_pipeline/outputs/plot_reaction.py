@@ -28,7 +28,7 @@ from saxs_pipeline.outputs.plot_style import (
     panel_letter,
     time_axis,
 )
-from saxs_pipeline.outputs.tables import analysis_rows, percent, plus_minus
+from saxs_pipeline.outputs.tables import analysis_rows, percent, plus_minus, t98_rows
 from saxs_pipeline.reaction import BuildUp, Phase, SeriesAnalysis
 from saxs_pipeline.science import buildup
 from saxs_pipeline.types import Bools, Estimate, Floats, Quantities, RunResult
@@ -180,7 +180,8 @@ def _draw_focusing(ax: Axes, analysis: SeriesAnalysis, rows: Bools) -> None:
 
 
 def _reaction_caption(result: RunResult, axis: TimeAxis, analysis: SeriesAnalysis, *, focusing: bool) -> str:
-    found = "; ".join(f"{name}: {text}" for name, text in analysis_rows(analysis))
+    rows = [*t98_rows(analysis, result.curves), *analysis_rows(analysis)]
+    found = "; ".join(f"{name}: {text}" for name, text in rows)
     return (
         "Build-up of the reaction against the time since the time zero. Bars: statistical standard uncertainty. Black: "
         "fitted laws, exponential for c_NC (S3.3) and second order for the yield (S3.2). Dashed: 98 % of the final "

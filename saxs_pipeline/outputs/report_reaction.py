@@ -49,7 +49,7 @@ def reaction_content(analysis: SeriesAnalysis) -> dict[str, Any]:
         for name, law in (("c_NC", analysis.concentration), ("yield", analysis.yield_))
         if law is not None
     ]
-    rows = [row for row in analysis_rows(analysis) if not row[0].startswith("t98")]
+    rows = analysis_rows(analysis)
     if text := focusing_text(analysis):
         rows.append(("focusing rate dσ_r/dt", text))
     return {"laws": laws, "rows": rows, "notes": analysis.notes}

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from saxs_pipeline.outputs.flags import count_words, frame_flags, has_word, independent, sound
-from saxs_pipeline.reaction import Comparison, KineticParameter, Phase, ScaledAliquots, SeriesAnalysis
+from saxs_pipeline.reaction import BuildUp, Comparison, KineticParameter, Phase, ScaledAliquots, SeriesAnalysis
 from saxs_pipeline.types import BadInput, Curves, Estimate, Floats, Quantities, RunResult, ScaleFactor, Uncertain
 
 COLUMNS = (
@@ -56,6 +56,12 @@ def series_text(result: RunResult) -> str:
     writer.writerow(COLUMNS)
     writer.writerows(rows)
     return text.getvalue()
+
+
+def beyond(law: BuildUp, curves: Curves) -> str:
+    """That the t98 of a law lies behind the end of the series it was fitted to, "" where it does not."""
+    end_s = float(np.nanmax(curves.time_s))
+    return f", extrapolated: the series ends at {end_s:.4g} s" if law.t98_s.value > end_s else ""
 
 
 def series_numbers(result: RunResult) -> Floats:
@@ -143,7 +149,7 @@ def summary(result: RunResult) -> list[tuple[str, str]]:
         factor = "" if background.factor == 1 else f", times {background.factor:g}"
         rows.append(("background", f"{background.source}{factor}"))
     if result.analysis is not None:
-        rows += analysis_rows(result.analysis)
+        rows += [*t98_rows(result.analysis, result.curves), *analysis_rows(result.analysis)]
     if result.comparison is not None:
         rows += comparison_rows(result.comparison)
     if result.aliquots is not None:
@@ -152,12 +158,15 @@ def summary(result: RunResult) -> list[tuple[str, str]]:
     return rows
 
 
+def t98_rows(analysis: SeriesAnalysis, curves: Curves) -> list[tuple[str, str]]:
+    """When c_NC and the yield of the series of these curves reach 98 %, as (name, text) rows."""
+    laws = (("t98 of c_NC", analysis.concentration), ("t98 of the yield", analysis.yield_))
+    return [(name, plus_minus(*law.t98_s, unit="s") + beyond(law, curves)) for name, law in laws if law is not None]
+
+
 def analysis_rows(analysis: SeriesAnalysis) -> list[tuple[str, str]]:
-    """What the series says about the reaction, as (name, text) rows; nothing is said where it does not say."""
+    """What else the series says about the reaction, as (name, text) rows; nothing is said where it does not say."""
     rows = []
-    for name, law in (("t98 of c_NC", analysis.concentration), ("t98 of the yield", analysis.yield_)):
-        if law is not None:
-            rows.append((name, plus_minus(*law.t98_s, unit="s")))
     if analysis.nucleation_share is not None:
         share = Uncertain(*(100 * x for x in analysis.nucleation_share))
         rows.append(("nucleation share", f"{plus_minus(*share, unit='%')} of the time to 98 % yield"))

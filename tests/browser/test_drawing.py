@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import fabio
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,10 +21,15 @@ from bokeh.document import Document
 from bokeh.models import ColumnDataSource
 
 from saxs_pipeline.apps.page_image import COLUMNS as TIMES
-from saxs_pipeline.apps.page_image import LONGEST_SIDE, ROWS, heat_map, log_levels, picture
-from saxs_pipeline.apps.page_series import COLUMNS, limits, send_changes, tabulate
+from saxs_pipeline.apps.page_image import LONGEST_SIDE, ROWS, Picture, Pictures, heat_map, log_levels, picture
+from saxs_pipeline.apps.page_series import COLUMNS, SharedTable, limits, send_changes, tabulate
+from saxs_pipeline.apps.page_session import Page
+from saxs_pipeline.apps.snapshot import Latest
+from saxs_pipeline.io.frames import file_state, open_frames
 from saxs_pipeline.outputs.flags import has_word, sound
 from saxs_pipeline.outputs.plot_style import TimeAxis
+from saxs_pipeline.series import FrameSeries
+from saxs_pipeline.types import FrameChunk
 
 
 def test_levels_are_even_in_the_logarithm():
@@ -164,3 +175,132 @@ def test_limits_are_those_of_well_known_points():
     upper = np.array([[np.nan], [np.nan], [np.nan], [0.3]], dtype=np.float32)
     low, high = limits(upper, from_zero=False)
     assert low < 0.3 < high
+
+
+def recorded(folder: Path, counts: int) -> Path:
+    """An image file whose pixels all have so many counts."""
+    file = folder / f"frame_{counts:05d}.edf"
+    fabio.edfimage.EdfImage(np.full((8, 6), counts, dtype=np.int32)).write(file)
+    return file
+
+
+def series_of(*files: Path, kind: type[FrameSeries] = FrameSeries) -> FrameSeries:
+    source = open_frames(files, detector=None, roots=())
+    n = source.info.n_frames
+    source.close()
+    start, one = np.arange(n, dtype=float), np.ones(n)
+    states = tuple(file_state(file) for file in files)
+    return kind(files, None, (), source.info, start, one, one, ("",) * n, "files", states, by_order=False)
+
+
+@pytest.fixture
+def pictures() -> Iterator[Pictures]:
+    made = Pictures()
+    yield made
+    made.close()
+
+
+def awaited(ask: Callable[[], Any]) -> Any:
+    """What is there in the end."""
+    end = time.monotonic() + 10
+    while (found := ask()) is None or found is False:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return found
+
+
+def counts_of(shown: Picture) -> float:
+    return shown.low
+
+
+def test_a_late_file_does_not_lend_its_number_to_anothers_picture(tmp_path, pictures):
+    first, last = recorded(tmp_path, 10), recorded(tmp_path, 30)
+    before = series_of(first, last)
+    assert counts_of(awaited(lambda: pictures.get(before, 1, None))) == 30
+    after = series_of(first, recorded(tmp_path, 20), last)
+    assert counts_of(awaited(lambda: pictures.get(after, 1, None))) == 20
+    assert counts_of(pictures.get(after, 2, None)) == 30  # kept, under its new number
+
+
+def test_a_frame_that_could_not_be_read_is_read_again(tmp_path, pictures):
+    file = recorded(tmp_path, 10)
+    series, whole, state = series_of(file), file.read_bytes(), file.stat()
+    file.write_bytes(whole[:600])
+    assert "unreadable" in awaited(lambda: pictures.get(series, 0, None))
+    file.write_bytes(whole)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))  # nothing tells it from what it was
+    shown = awaited(lambda: isinstance(found := pictures.get(series, 0, None), Picture) and found)
+    assert counts_of(shown) == 10
+
+
+class Torn(FrameSeries):
+    """Read while another program writes the file."""
+
+    fault: Exception = KeyError("data")
+
+    def read(self, start: int, stop: int) -> FrameChunk:
+        raise self.fault
+
+
+@pytest.mark.parametrize("fault", [IndexError, KeyError, RuntimeError, ValueError, OSError])
+def test_what_a_torn_file_may_raise_is_a_text(tmp_path, pictures, monkeypatch, fault):
+    monkeypatch.setattr(Torn, "fault", fault("cannot\nopen"))
+    torn = series_of(recorded(tmp_path, 10), kind=Torn)
+    assert awaited(lambda: pictures.get(torn, 0, None)).startswith("frame 0 cannot be read: ")
+    assert awaited(lambda: pictures.get(torn, 7, None)).startswith("frame 7 cannot be read: ")
+
+
+def test_an_error_of_our_own_is_raised_once(tmp_path, pictures, monkeypatch):
+    monkeypatch.setattr(Torn, "fault", ZeroDivisionError())
+    torn, good = series_of(recorded(tmp_path, 10), kind=Torn), series_of(recorded(tmp_path, 20))
+    with pytest.raises(ZeroDivisionError):
+        awaited(lambda: pictures.get(torn, 0, None))
+    assert counts_of(awaited(lambda: pictures.get(good, 0, None))) == 20
+
+
+def test_a_frame_on_hold_keeps_its_place_among_late_ones(scan, tmp_path, pictures):
+    files = [recorded(tmp_path, 10 + k) for k in range(33)]
+    early = replace(scan.after(20, 2), series=series_of(*files[13:]), mask=None)
+    latest = Latest(early)
+    page = Page(Document(), latest, pictures, SharedTable(), "series.csv")
+
+    def shown(frame: int, counts: int) -> bool:
+        page.pull()
+        mapper = page.picture.plot.right[0].color_mapper
+        return page.picture.plot.title.text.startswith(f"frame {frame},") and mapper.low == counts
+
+    awaited(lambda: shown(19, 42))
+    page.slider.value = 4
+    awaited(lambda: shown(4, 27))
+    latest.publish(replace(scan.after(33, 3), series=series_of(*files), mask=None))
+    awaited(lambda: shown(17, 27))
+    assert "<dd>17</dd>" in page.frame.text
+    assert "behind by 15 frames" in page.progress.text
+    assert page.slider.value == 17
+    curves = scan.results[33].curves
+    drawn = np.asarray(page.curves.curve.renderers[1].data_source.data["intensity"], dtype=float)
+    np.testing.assert_array_equal(drawn, np.where(curves.intensity[17] > 0, curves.intensity[17], np.nan))
+
+
+def test_a_frame_on_hold_that_is_read_at_last_is_shown(scan, tmp_path, pictures):
+    files = [recorded(tmp_path, 10 + k) for k in range(20)]
+    whole = files[4].read_bytes()
+    result = scan.results[20]
+    bad = replace(result.curves, problems=tuple("unreadable: torn" if k == 4 else "" for k in range(20)))
+    files[4].write_bytes(whole[:600])
+    first = replace(scan.after(20, 2), result=replace(result, curves=bad), series=series_of(*files), mask=None)
+    latest = Latest(first)
+    page = Page(Document(), latest, pictures, SharedTable(), "series.csv")
+
+    def titled(text: str) -> bool:
+        page.pull()
+        return text in page.picture.plot.title.text
+
+    page.pull()
+    page.slider.value = 4
+    awaited(lambda: titled("frame 4: unreadable"))
+    assert "not used" in page.frame.text
+    files[4].write_bytes(whole)
+    latest.publish(replace(scan.after(20, 3), series=series_of(*files), mask=None))
+    awaited(lambda: titled("frame 4, counts"))
+    assert "not used" not in page.frame.text
