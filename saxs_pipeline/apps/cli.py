@@ -81,7 +81,7 @@ def run(run_files: tuple[Path, ...]) -> None:
     in quotes) each is processed on its own, and a summary says which failed.
     """
     with _clear_errors():
-        if len(run_files) == 1 and not any(mark in run_files[0].name for mark in "*?["):
+        if len(run_files) == 1 and not any(mark in str(run_files[0]) for mark in "*?["):
             _run_one(run_files[0])
             return
         from saxs_pipeline.apps import several, terminal

@@ -173,7 +173,6 @@ class Live:
             "n_complete": seen.complete,
             "n_expected": seen.expected,
             "rate": self._arrivals.rate,
-            "series": self._follower.series,
         }
         if self._stale and (self._shown.due() or not before.n_processed or self._due(self._state(seen), seen)):
             with self._shown.measured():
@@ -193,7 +192,8 @@ class Live:
         flagged = int(np.count_nonzero(~result.curves.usable))
         changes: dict[str, Any] = {"result": result, "n_processed": len(result.curves.index), "n_flagged": flagged}
         warnings = (*self._follower.gaps(), *result.warnings)
-        return changes | self._analysis(result) | {"warnings": warnings, "mask": self._follower.mask}
+        changes |= {"warnings": warnings, "mask": self._follower.mask, "series": self._follower.series}
+        return changes | self._analysis(result)
 
     def _analysis(self, result: RunResult) -> dict[str, Any]:
         """The last analysis that is ready; the next one is begun, beside all else, when its time has come."""

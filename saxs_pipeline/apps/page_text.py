@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
+
 from saxs_pipeline.apps.page_series import value_text
 from saxs_pipeline.apps.snapshot import Snapshot
 from saxs_pipeline.outputs.flags import frame_flags, words
@@ -39,14 +41,17 @@ def progress_text(snapshot: Snapshot, behind: int | None) -> str:
     ]
     if snapshot.analysis is not None:
         analysis = snapshot.analysis
-        facts += [(f"t98 of {C_NC}", _t98(analysis.concentration)), ("t98 of yield", _t98(analysis.yield_))]
+        end_s = np.inf if snapshot.result is None else float(np.nanmax(snapshot.result.curves.time_s))
+        laws = ((f"t98 of {C_NC}", analysis.concentration), ("t98 of yield", analysis.yield_))
+        facts += [(name, _t98(law, end_s)) for name, law in laws]
     if behind is not None:
         facts.append(("paused", f"behind by {behind} {'frame' if behind == 1 else 'frames'}"))
     return fact_list(facts)
 
 
-def _t98(law: BuildUp | None) -> str:
-    return "not yet" if law is None else plus_minus(*law.t98_s, unit="s")
+def _t98(law: BuildUp | None, end_s: float) -> str:
+    """What lies behind the end of the series is a guess of the law, which its error does not cover."""
+    return "not yet" if law is None or law.t98_s.value > end_s else plus_minus(*law.t98_s, unit="s")
 
 
 def fact_list(facts: Facts) -> str:

@@ -126,25 +126,24 @@ def _of_sources(dataset: h5py.Dataset) -> Bools:
     """Frames of a virtual dataset of which no part is known to be missing in its files."""
     complete = np.full(_length(dataset), True)
     for source in dataset.virtual_sources():
-        first, last = _span(source.vspace) or (0, len(complete) - 1)
-        lead, end = _span(source.src_space) or (0, last - first)
-        if last - first == end - lead:  # other maps than frame by frame cannot be followed
-            part = complete[first : last + 1]
-            there = _of_source(hdf5_layout.source_path(dataset, source.file_name), source.dset_name)
-            there = np.ones(len(complete), dtype=np.bool_) if there is None else there[lead:][: len(part)]
-            part[: len(there)] &= there[: len(part)]
-            part[len(there) :] = False
+        here, there = _selected(source.vspace, len(complete)), _selected(source.src_space, len(complete))
+        here = here[here < len(complete)]
+        begun = _of_source(hdf5_layout.source_path(dataset, source.file_name), source.dset_name)
+        if begun is not None and len(here) <= len(there):  # else not frame by frame: it cannot be followed
+            complete[here] &= np.isin(there[: len(here)], np.flatnonzero(begun))
     return complete
 
 
-def _span(space: h5py.h5s.SpaceID) -> tuple[int, int] | None:
-    """First and last frame of a selection; None where all of a dataset is selected; an image is one frame."""
+def _selected(space: h5py.h5s.SpaceID, most: int) -> Ints:
+    """Frames of a selection in their order, at most so many or a few more; an image is frame 0, alone."""
     if space.get_select_type() == h5py.h5s.SEL_ALL:
-        return None
-    if space.get_simple_extent_ndims() != 3:
-        return 0, 0
-    first, last = space.get_select_bounds()
-    return int(first[0]), int(last[0])
+        return np.arange(most)
+    if space.get_simple_extent_ndims() != 3 or not space.is_regular_hyperslab():
+        return np.arange(1 if space.get_simple_extent_ndims() == 2 else 0)
+    start, stride, count, block = (min(int(edge[0]), 2**62) for edge in space.get_regular_hyperslab())
+    steps = np.arange(min(count, most)) * stride
+    frames: Ints = (start + steps[:, None] + np.arange(min(block, most))).ravel()
+    return frames
 
 
 def _of_source(path: Path, name: str) -> Bools | None:

@@ -179,6 +179,21 @@ def test_a_virtual_dataset_is_as_long_as_its_files(tmp_path):
     assert progress(path).complete.tolist() == [True, True, False, False]
 
 
+def test_a_virtual_dataset_may_take_its_frames_in_turn_and_in_parts(tmp_path):
+    images, half = counts(4) + 1, SHAPE[0] // 2
+    for name, n in (("a.h5", 2), ("b.h5", 1)):
+        plain(tmp_path / name, images[:2], chunks=(1, *SHAPE))[:n] = images[:n]
+    sources = [h5py.VirtualSource(name, "entry/data", images[:2].shape) for name in ("a.h5", "b.h5")]
+    turns, parts = (h5py.VirtualLayout(shape, images.dtype) for shape in (images.shape, images[:2].shape))
+    for k, source in enumerate(sources):
+        turns[k::2] = source
+        parts[:, k * half : (k + 1) * half] = source[:, :half]
+    for layout, expected in ((turns, [True, True, True, False]), (parts, [True, False])):
+        with h5py.File(tmp_path / "whole.h5", "w") as file:
+            file.create_virtual_dataset("data", layout)
+        assert progress(tmp_path / "whole.h5").complete.tolist() == expected
+
+
 def run_over(path: Path) -> RunFile:
     text = f"""
 title: a scan that grows
