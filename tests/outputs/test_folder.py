@@ -225,8 +225,8 @@ def test_an_earlier_process_of_the_same_number_is_dead(tmp_path):
 
 @pytest.mark.parametrize("owner", ["id02-node7-{dead}", "id02-node7-{ours}", "{dead}", "somebody"])
 def test_what_another_machine_writes_is_left_to_it_for_a_day(tmp_path, owner):
-    owner = owner.format(dead=DEAD, ours=os.getpid())
     """Which of its processes live cannot be asked from here."""
+    owner = owner.format(dead=DEAD, ours=os.getpid())
     earlier(tmp_path)
     writing, finished = tmp_path / f".writing-{owner}", tmp_path / f".complete-{owner}"
     fill(writing, {"run.nxs"}, "half")
