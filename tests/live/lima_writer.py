@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=10.0)
     parser.add_argument("--burst", default="0:0", help="frames of this range are written as fast as possible")
     parser.add_argument("--stop", type=int, default=None, help="number of frames after which to stop, without an end")
+    parser.add_argument("--hold", type=int, default=None, help="frame before which to wait for the file TARGET/go")
     wanted = parser.parse_args()
     first, last = map(int, wanted.burst.split(":"))
     images = next(wanted.source.glob("cdse_rayonix_*.h5"))
@@ -78,6 +79,9 @@ def main() -> None:
         n, due = len(frames), time.time()
         for k in range(n if wanted.stop is None else wanted.stop):
             image = frames[k]
+            while k == wanted.hold and not (wanted.target / "go").exists():
+                time.sleep(0.02)
+                due = time.time()
             if not first <= k < last:
                 due += 1 / wanted.rate
                 time.sleep(max(0.0, due - time.time()))

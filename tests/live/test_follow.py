@@ -30,10 +30,11 @@ def test_a_stack_that_another_program_writes(beamtime, tmp_path):
     path = without_frames(beamtime, tmp_path / "live")
     with following(path) as scan:
         assert "cdse_rayonix" in scan.until(lambda s: s.state == "waiting").message
-        with written_by_lima(beamtime, path.parent, "--rate", "5", "--burst", "20:35"):
-            early = scan.until(lambda s: s.n_processed > 0)
-            assert early.state == "running" and "background" in early.message
+        with written_by_lima(beamtime, path.parent, "--burst", "20:35", "--hold", "4"):
+            early = scan.until(lambda s: s.n_processed == 4)
+            assert early.state == "running" and "4 of its 6 frames are there" in early.message
             assert early.result.quantities is None and early.n_expected == FRAMES
+            (path.parent / "raw/go").touch()
             counts = []
             scan.until(lambda s: (counts.append(s.n_processed), s.state == "finished")[1])
     assert counts == sorted(counts) and len(set(counts)) > 5

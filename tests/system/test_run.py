@@ -56,7 +56,16 @@ def results(beamtime):
 def test_one_command_gives_everything(beamtime, results):
     folder, done = results
     assert {p.name for p in folder.iterdir()} == {
-        *("run.nxs", "run_nxcansas.h5", "series.csv", "reaction.json", "curves", "figures", "report.html")
+        *(
+            "run.nxs",
+            "run_nxcansas.h5",
+            "series.csv",
+            "reaction.json",
+            "curves",
+            "figures",
+            "report.html",
+            "status.json",
+        )
     }
     assert (folder / "series.csv").read_text().splitlines()[0] == COLUMNS
     assert "concentration" in done.stdout
