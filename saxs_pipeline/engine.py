@@ -19,6 +19,9 @@ from saxs_pipeline.types import BadInput, ChunkResult, SourceInfo
 MOST_FRAMES = 32
 CHUNK_BYTES = 2**24
 
+OnChunk = Callable[[ChunkResult], None]
+OnWait = Callable[[str], None]
+
 
 class Pool(Protocol):
     """Workers that are there, for one run or for the many of a live series."""
@@ -28,11 +31,14 @@ class Pool(Protocol):
         """Address of dask's dashboard, "" without one."""
         ...
 
-    def run(self, plan: Plan, pieces: Sequence[tuple[int, int]], on_chunk: Callable[[ChunkResult], None]) -> None:
+    def run(
+        self, plan: Plan, pieces: Sequence[tuple[int, int]], on_chunk: OnChunk, on_wait: OnWait = lambda why: None
+    ) -> None:
         """`process` frames start … stop - 1 of every piece (start, stop).
 
-        `on_chunk` is called in this thread as each chunk is done, in any order; what it raises ends the run. Of plans
-        with the same key only the first travels as a whole, of the others only their frames' times and monitors.
+        `on_chunk` is called in this thread as each chunk is done, in any order; `on_wait` as long as no worker is
+        there, twice a second, with one line that says so. What they raise ends the run. Of plans with the same key only
+        the first travels as a whole, of the others only their frames' times and monitors.
         Raises BadInput where workers die or cannot be reached.
         """
         ...
@@ -91,8 +97,10 @@ class _LocalPool:
             {"scheduler": "synchronous"} if threads is None else {"scheduler": "threads", "pool": threads}
         )
 
-    def run(self, plan: Plan, pieces: Sequence[tuple[int, int]], on_chunk: Callable[[ChunkResult], None]) -> None:
-        """See Pool."""
+    def run(
+        self, plan: Plan, pieces: Sequence[tuple[int, int]], on_chunk: OnChunk, on_wait: OnWait = lambda why: None
+    ) -> None:
+        """See Pool; its own workers are always there."""
         import dask
 
         done: deque[ChunkResult] = deque()  # not dask's results: those stay in memory until all are there

@@ -180,14 +180,20 @@ class ClusterPool:
             return ""
         return re.sub(r"//.*:", "//127.0.0.1:", link) if self._client.cluster is not None else link
 
-    def run(self, plan: Plan, pieces: Sequence[Piece], on_chunk: Callable[[ChunkResult], None]) -> None:
+    def run(
+        self,
+        plan: Plan,
+        pieces: Sequence[Piece],
+        on_chunk: Callable[[ChunkResult], None],
+        on_wait: Callable[[str], None] = lambda why: None,
+    ) -> None:
         """See engine.Pool."""
         self._manned_s, unseen_s = monotonic(), 0.0
         sent, done = self._send(plan), SimpleQueue[Coming[Any]]()
         waiting = self._start(sent, pieces, done)
         try:
             while waiting:
-                coming = self._next(done)
+                coming = self._next(done, on_wait)
                 future, piece = waiting.pop(coming)
                 found = self._answer(coming, future, piece)
                 if found.unseen is None or not found.unseen.exists():
@@ -254,15 +260,17 @@ class ClusterPool:
         """[answer], [] where there is none."""
         return await self._client.gather([future], errors="skip", asynchronous=True)
 
-    def _next(self, done: SimpleQueue[Coming[Any]]) -> Coming[Any]:
+    def _next(self, done: SimpleQueue[Coming[Any]], on_wait: Callable[[str], None]) -> Coming[Any]:
         """The next that is done; raises BadInput when none will ever be."""
         while True:
             try:
                 return done.get(timeout=LOOK_S)
             except Empty:
-                self._check_alive()
+                if not self._manned():
+                    on_wait(f"no worker at {self._name}: {'no job has started' if self._patient else self._mend}")
 
-    def _check_alive(self) -> None:
+    def _manned(self) -> bool:
+        """Whether a worker is there; raises BadInput where none has been for too long, or the scheduler is gone."""
         if self._client.status != "running":
             raise self._gone()
         try:
@@ -271,11 +279,13 @@ class ClusterPool:
             raise self._gone() from None
         if found["workers"]:
             self._manned_s, self._patient = monotonic(), False
-        elif not self._patient and monotonic() - self._manned_s > NO_WORKER_S:
+            return True
+        if not self._patient and monotonic() - self._manned_s > NO_WORKER_S:
             raise BadInput(
                 f"engine: no worker at {self._name} for {NO_WORKER_S:g} s: {self._mend}, and run again: finished "
                 "frames are kept"
             )
+        return False
 
     def _answer(self, coming: Coming[Any], future: Future[Any], piece: Piece) -> Answer:
         with suppress(OSError, CancelledError):

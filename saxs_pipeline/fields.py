@@ -5,8 +5,10 @@ Each validator raises ValueError with one sentence that says how to mend the val
 
 from __future__ import annotations
 
+import fnmatch
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -93,6 +95,18 @@ def natural_key(name: str | Path) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
 
 
+def _matching(path: Path, start: Path) -> Iterable[Path]:
+    """Files that the pattern `path` leads to; those of one folder, which may be thousands, without asking for each."""
+    if "**" in path.name or _PATTERN.search(str(path.parent.relative_to(start))):
+        return (found for found in start.glob(str(path.relative_to(start))) if found.is_file())
+    fits = re.compile(fnmatch.translate(path.name)).match
+    try:
+        with os.scandir(path.parent) as entries:
+            return [path.parent / entry.name for entry in entries if fits(entry.name) and entry.is_file()]
+    except OSError:  # no such folder, or it may not be read
+        return []
+
+
 def _expand(pattern: str, base: Path, must_exist: bool) -> list[Path]:
     if "\0" in pattern or not pattern.strip():
         raise ValueError(f"{pattern!r} is not a path")
@@ -109,7 +123,7 @@ def _expand(pattern: str, base: Path, must_exist: bool) -> list[Path]:
             raise ValueError(f"file {pattern} not found (looked in {path.parent}); correct the path")
         return [path]
     start = base if path.is_relative_to(base) else Path(path.anchor)  # the run file's own folder is no pattern
-    found = sorted((p for p in start.glob(str(path.relative_to(start))) if p.is_file()), key=natural_key)
+    found = sorted(_matching(path, start), key=natural_key)
     if not found and must_exist:
         raise ValueError(f"no file matches {pattern} (looked from {base}); correct the pattern or the folder")
     return found

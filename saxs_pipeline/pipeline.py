@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from saxs_pipeline import provenance
 from saxs_pipeline.io.aliquots import read_aliquots
 from saxs_pipeline.plan import Plan, times_doubts
 from saxs_pipeline.reaction import Aliquots
@@ -24,7 +23,7 @@ from saxs_pipeline.stages.compare import compare
 from saxs_pipeline.stages.fit import POOR, fit, poor, refit_weak
 from saxs_pipeline.stages.kinetic_problem import ROUGH_ETA
 from saxs_pipeline.stages.overlay import outside, overlay
-from saxs_pipeline.types import BadInput, ChunkResult, Curves, FitTable, Quantities, RunResult
+from saxs_pipeline.types import BadInput, ChunkResult, Curves, FitTable, Provenance, Quantities, RunResult
 
 
 def process(plan: Plan, start: int, stop: int) -> ChunkResult:
@@ -36,7 +35,7 @@ def process(plan: Plan, start: int, stop: int) -> ChunkResult:
     return ChunkResult(curves, fits, model)
 
 
-def finish(plan: Plan, run: RunFile, frames: ChunkResult) -> RunResult:
+def finish(plan: Plan, frames: ChunkResult, provenance: Provenance) -> RunResult:
     """All frames in order → result: fit weak frames again, derive the quantities."""
     curves, fits, model, quantities = _with_notes(plan, frames.curves), frames.fits, frames.model, None
     if plan.config.model is not None and fits is not None and model is not None:
@@ -51,7 +50,7 @@ def finish(plan: Plan, run: RunFile, frames: ChunkResult) -> RunResult:
         fits=fits,
         model=model,
         quantities=quantities,
-        provenance=provenance.collect(run, plan),
+        provenance=provenance,
         warnings=(
             *plan.warnings,
             *times_doubts(plan),

@@ -126,7 +126,7 @@ def _look(source: FrameSource, n: int) -> Look:
     """The first n frames of a scan that may grow."""
     progress = source.progress()
     identities = [source.identity(k) for k in range(n)]
-    return Look(progress._replace(complete=progress.complete[:n]), identities)
+    return Look(progress._replace(complete=progress.complete[:n], sure=progress.sure[:n]), identities)
 
 
 def _read(source: FrameSource, start: int, stop: int) -> tuple[NDArray[Any], tuple[str, ...]]:

@@ -98,14 +98,14 @@ class Progress(NamedTuple):
     """How much of a scan is on disk.
 
     complete (n,): frames that are there; ended: the source itself says that no more will come; expected: number of
-    frames it announced, None if unknown; sure: False where a file may still be written although it can be read, so
-    that only an identity unchanged at a second look says that it is complete.
+    frames it announced, None if unknown; sure (n,): False where a frame may still be written although it can be read,
+    so that only an identity unchanged at a second look says that it is complete.
     """
 
     complete: Bools
     ended: bool
     expected: int | None
-    sure: bool
+    sure: Bools
 
 
 class FrameSource(Protocol):

@@ -67,6 +67,8 @@ def with_workers(
             run.kill()
 
 
+STOPPED = "stopped; finished frames are kept: the same `run` again goes on from there\n"
+
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to find worker processes")
 moments = pytest.mark.parametrize("delay_s", [0, 0.3, 1], ids=["starting", "importing", "working"])
 
@@ -93,7 +95,7 @@ def test_ctrl_c_ends_a_run_and_its_workers_without_a_traceback(beamtime, delay_s
         message = run.communicate(timeout=120)[1]
         assert children(run.pid) == []
     assert run.returncode in (1, -signal.SIGINT)  # the latter where it passed through exec(), as in an import
-    assert message == "\nAborted!\n"
+    assert message == STOPPED
     assert not (beamtime / f"interrupted_{delay_s}" / "series.csv").exists()
 
 
@@ -111,19 +113,29 @@ def test_workers_end_when_the_run_is_killed(beamtime, delay_s):
     assert not any(Path(f"/proc/{pid}/exe").exists() for pid in found)
 
 
-def test_ctrl_c_inside_a_finaliser_still_ends_the_run():
-    script = """
+@pytest.mark.parametrize("swallowed", ["Finaliser", "library"])
+def test_ctrl_c_that_is_swallowed_still_ends_the_run(swallowed):
+    script = f"""
 import os, signal, time
 from saxs_pipeline.apps.cli import main
 
+def ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.01)
+
 class Finaliser:
     def __del__(self):
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.01)
+        ctrl_c()
+
+def library():
+    try:
+        ctrl_c()
+    except BaseException:
+        pass
 
 @main.command()
 def slow():
-    Finaliser()
+    {swallowed}()
     time.sleep(60)
 
 main(["slow"])
@@ -227,7 +239,7 @@ def test_ctrl_c_ends_a_run_in_local_workers_without_a_traceback(beamtime, delay_
         os.killpg(run.pid, signal.SIGINT)
         message = run.communicate(timeout=120)[1]
         assert children(run.pid) == []
-    assert (run.returncode, message) == (1, "\nAborted!\n")
+    assert (run.returncode, message) == (1, STOPPED)
 
 
 def test_a_cluster_without_its_packages_says_what_to_install(monkeypatch):

@@ -15,7 +15,7 @@ import hdf5plugin  # noqa: F401  registers the filter
 import numpy as np
 import pytest
 
-from saxs_pipeline import pipeline, plan, runfile
+from saxs_pipeline import pipeline, plan, provenance, runfile
 from saxs_pipeline import simulation as stage
 from saxs_pipeline.science import synthetic
 from saxs_pipeline.types import BadInput
@@ -368,7 +368,7 @@ def test_the_run_file_counts_yields_as_the_model_does(growth_only):
 def test_its_run_ends_with_a_yield_of_one(growth_only):
     run = loaded(growth_only)
     prepared = plan.prepare(run)
-    result = pipeline.finish(prepared, run, pipeline.process(prepared, 0, FRAMES))
+    result = pipeline.finish(prepared, pipeline.process(prepared, 0, FRAMES), provenance.collect(run, prepared))
     found = result.quantities.yield_
     complete = truth(growth_only)["t_s"] > 240
     error = np.hypot(found.statistical, found.systematic)[complete]

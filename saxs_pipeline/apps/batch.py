@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
-from saxs_pipeline import engine, pipeline, plan
+from saxs_pipeline import engine, pipeline, plan, provenance
 from saxs_pipeline.apps.status import Command, Frames, State, StatusFile
 from saxs_pipeline.apps.terminal import frame_progress
 from saxs_pipeline.checkpoint import FOLDER, FrameStore, clear, exclusive
@@ -93,11 +94,15 @@ def compute(
         if missing:
             _process(prepared, run, missing, keep, pool=pool, say=say)
     with _timed(timings, "finish"):
-        result = pipeline.finish(prepared, run, store.assemble(keys))
+        result = pipeline.finish(prepared, store.assemble(keys), provenance.collect(run, prepared))
     if not result.curves.usable.any():
         problems = result.curves.problems
         key = "data.frames" if run.config.data.frames is not None else "data.curves"
         raise run.error(key, f"none of {len(problems)} frames is usable; the first: {problems[0]}")
+    absent = ", ".join(str(frame) for frame in run.config.output.curves if frame >= len(keys))
+    if absent:  # of a scan that was to be longer
+        said = f"output.curves: there is no frame {absent}; the last one is {len(keys) - 1}"
+        result = replace(result, warnings=(*result.warnings, said))
     with _timed(timings, "conclude"):
         return pipeline.conclude(result, run, aliquots)
 
@@ -112,12 +117,18 @@ def _process(
     say: Say,
 ) -> None:
     """The missing frames, in chunks, by the given workers or those of the run file."""
-    settings = run.config.engine
+    settings, idle = run.config.engine, set[str]()
+
+    def wait(why: str) -> None:
+        if why not in idle:
+            say(f"waiting: {why}")
+        idle.add(why)
+
     size = engine.chunk_size(settings, prepared.series.info if prepared.series is not None else None)
     with engine.pool(settings) if pool is None else nullcontext(pool) as workers:
-        if workers.link:
+        if workers.link and pool is None:
             say(f"dask's dashboard: {workers.link}")
-        workers.run(prepared, plan.pieces(missing, size), keep)
+        workers.run(prepared, plan.pieces(missing, size), keep, wait)
 
 
 def write(result: RunResult, run: RunFile, *, timings: Timings | None = None) -> Path:
@@ -125,10 +136,7 @@ def write(result: RunResult, run: RunFile, *, timings: Timings | None = None) ->
     from saxs_pipeline.outputs import nexus, nxcansas, plots, reaction_tables, report, tables
 
     folder, timings = run.config.output.folder, {} if timings is None else timings
-    frames = run.config.output.curves
-    unknown = [frame for frame in frames if frame >= len(result.curves.index)]
-    if unknown:
-        raise run.error("output.curves", f"frame {unknown[0]} does not exist; there are {len(result.curves.index)}")
+    frames = [frame for frame in run.config.output.curves if frame < len(result.curves.index)]
     with _placed(run), staged(folder) as staging:
         with _timed(timings, "export"):
             tables.write_series(result, staging / "series.csv")
@@ -193,6 +201,7 @@ def claimed(run: RunFile, command: Command, say: Say) -> Iterator[Claim]:
             stack.enter_context(exclusive(run.config.output.folder))
         check_output(run)
         claim = Claim(run, command, say)
+        claim.tell(Frames(), 0.0, "running" if command == "run" else "waiting", "starting")
         try:
             yield claim
         except BadInput as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 import sys
 import threading
@@ -18,8 +17,10 @@ from saxs_pipeline import __version__
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
+    from types import FrameType
 
-BAD_INPUT = 2
+STOPPED, BAD_INPUT = 1, 2
+AGAIN_S = 0.2
 _FILE = click.Path(path_type=Path)
 
 
@@ -50,17 +51,42 @@ def _clear_errors() -> Iterator[None]:
         sys.exit(BAD_INPUT)
 
 
-def _interrupt_again(unraisable: UnraisableHookArgs) -> None:
-    """Ctrl-C that arrives inside a finaliser is only printed by Python; raise it again once that has ended."""
-    if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
-    else:
-        sys.__unraisablehook__(unraisable)
+class _Interrupts:
+    """Ctrl-C, raised again until it is on its way up: in imports and finalisers libraries may swallow it."""
+
+    def __init__(self) -> None:
+        heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not in the background of a script
+        if heard and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._raise)
+            signal.signal(signal.SIGALRM, self._raise_again)
+            sys.unraisablehook = self._unraisable
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+        raise KeyboardInterrupt
+
+    def _raise_again(self, number: int, frame: FrameType | None) -> None:
+        error = sys.exc_info()[1]
+        while error is not None and not isinstance(error, KeyboardInterrupt):
+            error = error.__context__
+        if error is None:
+            self._raise(number, frame)
+
+    def _unraisable(self, unraisable: UnraisableHookArgs) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(unraisable)
+
+    def end(self) -> None:
+        """Nothing is left to be stopped."""
+        if signal.getsignal(signal.SIGINT) == self._raise:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="saxs-pipeline")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """In-situ SAXS frames of growing nanocrystals to r(t), σ_r(t), c_NC(t) and yield(t), with errors.
 
     \b
@@ -69,7 +95,7 @@ def main() -> None:
       saxs-pipeline check beamtime/run.yaml
       saxs-pipeline run beamtime/run.yaml
     """
-    sys.unraisablehook = _interrupt_again
+    context.call_on_close(_Interrupts().end)
 
 
 @main.command()
@@ -80,16 +106,15 @@ def run(run_files: tuple[Path, ...]) -> None:
     A run that was stopped or killed resumes after its last finished frames. Of several run files (names, or a pattern
     in quotes) each is processed on its own, and a summary says which failed.
     """
-    with _clear_errors():
-        if len(run_files) == 1 and not any(mark in str(run_files[0]) for mark in "*?["):
-            _run_one(run_files[0])
-            return
-        from saxs_pipeline.apps import several, terminal
-
-        outcomes = several.execute(several.expand(run_files), _note)
-        terminal.print_rows(several.summary(outcomes))
-        if any(outcome.state == "failed" for outcome in outcomes):
-            sys.exit(BAD_INPUT)
+    try:
+        with _clear_errors():
+            if len(run_files) == 1 and not any(mark in str(run_files[0]) for mark in "*?["):
+                _run_one(run_files[0])
+            else:
+                _run_several(run_files)
+    except KeyboardInterrupt:
+        click.echo("stopped; finished frames are kept: the same `run` again goes on from there", err=True)
+        sys.exit(STOPPED)
 
 
 def _run_one(run_file: Path) -> None:
@@ -105,6 +130,15 @@ def _run_one(run_file: Path) -> None:
         _note(f"note: {warning}")
     folder = loaded.config.output.folder
     _tell(f"\nresults: {folder}  (open {folder / 'report.html'})")
+
+
+def _run_several(run_files: tuple[Path, ...]) -> None:
+    from saxs_pipeline.apps import several, terminal
+
+    outcomes = several.execute(several.expand(run_files), _note)
+    terminal.print_rows(several.summary(outcomes))
+    if any(outcome.state == "failed" for outcome in outcomes):
+        sys.exit(BAD_INPUT)
 
 
 def _note(text: str) -> None:
@@ -136,16 +170,16 @@ def live(run_file: Path, port: int, origins: tuple[str, ...], token: str | None)
     Waits for files that do not exist yet. When the scan has ended the results are those of `run`; stopped before, by
     Ctrl-C or otherwise, `live` or `run` resumes after the last finished frames.
     """
-    with _clear_errors():
-        from saxs_pipeline import runfile
+    try:
+        with _clear_errors():
+            from saxs_pipeline import runfile
 
-        loaded = runfile.load(run_file, must_exist=False)
-        from saxs_pipeline.apps import live as following
+            loaded = runfile.load(run_file, must_exist=False)
+            from saxs_pipeline.apps import live as following
 
-        try:
             following.follow(loaded, port=port, origins=origins, token=token, say=_note)
-        except KeyboardInterrupt:
-            _note("stopped; finished frames are kept: `live` or `run` goes on from there")
+    except KeyboardInterrupt:
+        click.echo("stopped; finished frames are kept: `live` or `run` goes on from there", err=True)
 
 
 @main.command()

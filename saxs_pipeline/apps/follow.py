@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from saxs_pipeline import engine, pipeline, plan
+from saxs_pipeline import engine, pipeline, plan, provenance
 from saxs_pipeline.checkpoint import COLLECT_S, PASSING_PROBLEMS, FrameStore
 from saxs_pipeline.fields import FoundFiles
 from saxs_pipeline.io.frames import file_state
 from saxs_pipeline.plan import Plan
 from saxs_pipeline.runfile import RunFile, input_files, input_paths, look_again
 from saxs_pipeline.series import FrameSeries, open_sample
-from saxs_pipeline.types import BadInput, Bools, ChunkResult, Progress, RunResult
+from saxs_pipeline.types import BadInput, Bools, ChunkResult, Progress, Provenance, RunResult
 
 AT_ONCE = 96
 """Frames processed between two looks: a burst is worked off in pieces, and meanwhile the page goes on."""
@@ -76,6 +76,7 @@ class Follower:
     _seen: Seen = field(default_factory=lambda: Seen(""))
     _torn_since: float = np.inf
     _again: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _provenance: tuple[str, Provenance] | None = None
 
     def look(self) -> Seen:
         """Look for new frames and process them, at most AT_ONCE; raises BadInput for what waiting cannot mend."""
@@ -97,8 +98,8 @@ class Follower:
         assert self._plan is not None
         complete, ended = self._settled(progress, marks)
         wait = self._background(now, self._plan, complete, ended)
-        fresh, left = self._process(self._plan if self._ready else _bare(self._plan), complete)
-        self._seen = Seen(wait, int(complete.sum()), progress.expected, ended, fresh, left)
+        fresh, left, idle = self._process(self._plan if self._ready else _bare(self._plan), complete)
+        self._seen = Seen(idle or wait, int(complete.sum()), progress.expected, ended, fresh, left)
         return self._seen
 
     def _not_now(self, reason: str) -> Seen:
@@ -136,12 +137,17 @@ class Follower:
         return f"no fits yet, the background is still in the curves: {wait}" if wait else ""
 
     def result(self) -> RunResult | None:
-        """All processed frames so far, in their order; None before the first. What is not there yet is left out."""
+        """All processed frames so far, in their order; None before the first. What is not there yet is left out.
+
+        Its provenance is that of the first result with these references: to name every file again takes too long.
+        """
         if self._plan is None or self._store is None or not self._done:
             return None
         assert self.series is not None
         frames = self._store.assemble([self._keys[k] for k in self._done])
-        result = pipeline.finish(self._plan, self._now or self.run, _numbered(frames, self._done))
+        if self._provenance is None or self._provenance[0] != self._plan.key:
+            self._provenance = self._plan.key, provenance.collect(self._now or self.run, self._plan)
+        result = pipeline.finish(self._plan, _numbered(frames, self._done), self._provenance[1])
         others = (warning for warning in result.warnings if warning not in self._said_then)
         series = self.series.warnings if self._seen.ended else ()  # of a running scan they are about what is to come
         return replace(result, warnings=(*series, *others))
@@ -194,7 +200,8 @@ class Follower:
             complete[:] = True
         return complete, bool(complete.all())
 
-    def _process(self, prepared: Plan, complete: Bools) -> tuple[int, int]:
+    def _process(self, prepared: Plan, complete: Bools) -> tuple[int, int, str]:
+        """Process complete frames, AT_ONCE at most: how many were, how many are left, and why, if nobody processes."""
         if self._store is None or self._stored != prepared.key:
             self._store = self.store_of(prepared) if self._ready else FrameStore(None, prepared.key, {})
             self._stored = prepared.key
@@ -204,18 +211,25 @@ class Follower:
         again = [k for k in there if self._again.get(self._keys[k], (np.inf, 0.0))[0] <= now]
         wanted = sorted({*new[:AT_ONCE], *again[: max(0, AT_ONCE - len(new))]})
 
+        fresh, idle = 0, ""
+
         def keep(chunk: ChunkResult) -> None:
+            nonlocal fresh
             keys = [self._keys[k] for k in chunk.curves.index.tolist()]
             store.add(keys, chunk)
             self._note_passing(keys, chunk.curves.problems)
+            fresh += len(keys)
 
         assert prepared.series is not None
         size = engine.chunk_size(self.run.config.engine, prepared.series.info)
         size = max(1, min(size, -(-len(wanted) // engine.workers(self.run.config.engine))))
-        self.pool.run(prepared, plan.pieces(wanted, size), keep)
+        try:
+            self.pool.run(prepared, plan.pieces(wanted, size), keep, _go_on_looking)
+        except _NobodyThere as why:
+            idle = str(why)
         store.flush(COLLECT_S)
         self._done = [k for k, key in enumerate(self._keys) if complete[k] and key in store]
-        return len(wanted), max(0, len(new) - AT_ONCE)
+        return fresh, sum(self._keys[k] not in store for k in new), idle
 
     def _note_late(self, before: Sequence[Path], after: Sequence[Path]) -> None:
         """Files that come before one that was there already."""
@@ -233,10 +247,20 @@ class Follower:
                 self._again.pop(key, None)
 
 
+class _NobodyThere(Exception):
+    """No worker is there; its text says which."""
+
+
+def _go_on_looking(why: str) -> None:
+    """Workers may come, and meanwhile frames do: neither is waited for inside the pool."""
+    raise _NobodyThere(why)
+
+
 def _references(run: RunFile) -> list[Path]:
     """The files of the run but its frames and scalers."""
     data = run.config.data
-    return [path for path in input_paths(run) if path not in {*(data.frames or ()), *(data.scalers or ())}]
+    scan = {*(data.frames or ()), *(data.scalers or ())}
+    return [path for path in input_paths(run) if path not in scan]
 
 
 def _missing(run: RunFile) -> str:

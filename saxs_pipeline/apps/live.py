@@ -6,11 +6,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,9 @@ SHARE = 0.5
 ANALYSIS_S = 3.0
 ANALYSIS_SHARE = 0.1
 """The analysis of the series is made anew so often, and takes at most this share of the time."""
+
+AGAIN_S = (10.0, 300.0)
+"""Results that could not be written (a full disk) are tried again after the first, then later, at most the last."""
 
 RATE_S = 10.0
 TELL_S = 10.0
@@ -107,6 +110,25 @@ class _Pace:
         self._cost_s = self.last - begin
 
 
+class _Refusal(NamedTuple):
+    """Results that could not be made or written, of so many frames: tried again later and later, or with more."""
+
+    complete: int
+    pause_s: float
+    until: float
+
+    @classmethod
+    def of(cls, complete: int, before: _Refusal | None) -> _Refusal:
+        pause_s = AGAIN_S[0]
+        if before is not None and before.complete == complete:
+            pause_s = min(2 * before.pause_s, AGAIN_S[1])
+        return cls(complete, pause_s, time.monotonic() + pause_s)
+
+    def is_over(self, complete: int) -> bool:
+        """Whether it may go well now."""
+        return complete != self.complete or time.monotonic() >= self.until
+
+
 class Live:
     """One scan followed: `step` looks once and publishes."""
 
@@ -121,10 +143,10 @@ class Live:
         self._looked = time.time()
         self._shown = _Pace(SHARE)
         self._analysed = _Pace(ANALYSIS_SHARE, ANALYSIS_S)
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="analysis")
         self._concluding: Future[RunResult] | None = None
         self._stale, self._published = False, 0.0
-        self._delivered = self._refused = -1
+        self._delivered = -1
+        self._refusal: _Refusal | None = None
 
     def step(self) -> State:
         """Look for frames, process some, publish; write the results when the scan has ended or stalls.
@@ -135,10 +157,13 @@ class Live:
         try:
             seen = self._follower.look()
             self._arrivals.note(seen.complete, min(max(self._follower.written, self._looked), begin))
+            if self._refusal is not None and self._refusal.is_over(seen.complete):
+                self._delivered = -1
             state = self._state(seen)
-            self._show(seen, "running" if self._due(state, seen) else state)
+            due = state in ("finished", "stalled") and self._delivered != seen.complete
+            self._show(seen, "running" if due else state, due=due)
             self._looked = begin
-            if self._due(state, seen):
+            if due:
                 self._deliver(state, seen)
         except BadInput as error:
             self._publish(state="failed", message=error.messages[0])
@@ -149,20 +174,17 @@ class Live:
         """All processed frames onto the disk."""
         self._follower.flush()
 
-    def _due(self, state: State, seen: Seen) -> bool:
-        return state in ("finished", "stalled") and self._delivered != seen.complete
-
     def _state(self, seen: Seen) -> State:
         if seen.waiting and not seen.complete:
             return "waiting"
         announced = seen.expected is not None and seen.complete >= seen.expected
         more_files = isinstance(self._frames, FoundFiles) and self._frames.open_ended
         if seen.ended and not seen.left and (announced or not more_files):
-            return "stalled" if self._refused == seen.complete else "finished"
+            return "stalled" if self._refusal is not None and self._delivered == seen.complete else "finished"
         return "stalled" if self._arrivals.stalled and not seen.left else "running"
 
-    def _show(self, seen: Seen, state: State) -> None:
-        """Publish what changed: results no more often than their share of the time allows."""
+    def _show(self, seen: Seen, state: State, *, due: bool) -> None:
+        """Publish what changed: results no more often than their share of the time allows, but when they are due."""
         self._stale |= bool(seen.fresh)
         before = self._latest.pull()
         told = before.message if state == before.state and self._delivered == seen.complete else ""
@@ -174,12 +196,12 @@ class Live:
             "n_expected": seen.expected,
             "rate": self._arrivals.rate,
         }
-        if self._stale and (self._shown.due() or not before.n_processed or self._due(self._state(seen), seen)):
+        if self._stale and (self._shown.due() or not before.n_processed or due):
             with self._shown.measured():
                 changes |= self._result()
-            self._stale = seen.left > 0
-            lag_s = self._arrivals.lag_s(int(changes.get("n_processed", 0)))
-            changes["lag_s"] = before.lag_s if np.isnan(lag_s) else lag_s
+            self._stale = False
+        lag_s = self._arrivals.lag_s(int(changes.get("n_processed", before.n_processed)))
+        changes["lag_s"] = before.lag_s if np.isnan(lag_s) else lag_s
         news = (before.state, before.message, before.n_complete) != (state, message, seen.complete)
         if "result" in changes or news or time.monotonic() - self._published >= QUIET_S:
             self._publish(**changes)
@@ -203,7 +225,7 @@ class Live:
             if done.exception() is None:  # a look ahead: what fails here is said at the end, by the run itself
                 ready = {"analysis": done.result().analysis, "model": _model_curves(done.result())}
         if self._concluding is None and self._analysed.due():
-            self._concluding = self._aside.submit(self._conclude, result)
+            self._concluding = _aside(partial(self._conclude, result))
         return ready
 
     def _conclude(self, result: RunResult) -> RunResult:
@@ -225,13 +247,19 @@ class Live:
         self._delivered = seen.complete
         try:
             now = look_again(self._run)
-            result = batch.compute(now, quiet=True, store_of=self._claim.store, pool=self._pool)
-            result, now = _without_absent_curves(result, now)
+            result = batch.compute(
+                now,
+                quiet=True,
+                store_of=self._claim.store,
+                pool=self._pool,
+                say=lambda line: self._publish(message=line),
+            )
             folder = batch.write(result, now)
         except BadInput as error:
-            self._refused = seen.complete
+            self._refusal = _Refusal.of(seen.complete, self._refusal)
             self._publish(state="stalled", message=f"no results yet: {error.messages[0]}")
             return
+        self._refusal = None
         if state == "stalled":  # the result has a row for each frame that is still to come, too
             self._publish(state=state, message=f"results are in {folder.name}/; waiting for more frames")
             return
@@ -258,16 +286,18 @@ class Live:
         self._published = time.monotonic()
 
 
-def _without_absent_curves(result: RunResult, run: RunFile) -> tuple[RunResult, RunFile]:
-    """Frames of output.curves that a shortened scan does not have are said, and left out."""
-    n, output = len(result.curves.index), run.config.output
-    absent = [str(frame) for frame in output.curves if frame >= n]
-    if not absent:
-        return result, run
-    note = f"output.curves: there is no frame {', '.join(absent)}; there are {n}"
-    output = output.model_copy(update={"curves": tuple(frame for frame in output.curves if frame < n)})
-    shortened = replace(run, config=run.config.model_copy(update={"output": output}))
-    return replace(result, warnings=(*result.warnings, note)), shortened
+def _aside(work: Callable[[], RunResult]) -> Future[RunResult]:
+    """Do it in a thread that an end of the process does not wait for."""
+    result: Future[RunResult] = Future()
+
+    def do() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=do, daemon=True, name="analysis").start()
+    return result
 
 
 def _model_curves(result: RunResult) -> ModelCurves | None:

@@ -53,6 +53,15 @@ class Page:
         self._scaled = False
         self._setting = False
         self.series, self.curves, self.picture, self.map = SeriesPlots(), CurvePlots(), PicturePlot(), MapPlot()
+        self._plots: tuple[Any, ...] = (
+            *self.series.figures.values(),
+            self.curves.curve,
+            self.curves.residuals,
+            self.picture.plot,
+            self.map.plot,
+        )
+        for plot in self._plots:  # axes without anything say nothing
+            plot.styles = {"visibility": "hidden"}  # has its place, unlike what is not `visible`
         self._make_controls()
 
     def _make_controls(self) -> None:
@@ -75,8 +84,7 @@ class Page:
     def roots(self) -> list[Any]:
         """All that the page's template places, by name."""
         words = [self.state, self.progress, self.frame, self.warnings, self.link]
-        plots = [*self.series.figures.values(), self.curves.curve, self.curves.residuals, self.picture.plot]
-        return [*words, *self._controls, *plots, self.map.plot]
+        return [*words, *self._controls, *self._plots]
 
     # --- from the writer ---------------------------------------------------------------------------------------------
 
@@ -124,6 +132,8 @@ class Page:
         self.link.text = f'<a href="{self._download}" download="series.csv">Download series.csv</a>'
         for control in self._controls:
             control.disabled = False
+        for plot in self._plots:
+            plot.styles = {"visibility": "visible"}
 
     @property
     def _frames(self) -> int:
@@ -284,6 +294,7 @@ a {{ display: inline-block; padding: .65rem 0; color: #0072b2; }}
 .badge.finished {{ background: #00694d; }}
 .badge.stalled {{ background: #fff; color: #8a4b00; box-shadow: inset 0 0 0 2px #8a4b00; }}
 .badge.failed {{ background: #a63d00; }}
+.note {{ color: #57606a; font-size: .8rem; padding-top: .2rem; }}
 .message.failed {{ color: #a63d00; font-weight: 600; }}
 """
 

@@ -20,6 +20,9 @@ from saxs_pipeline.types import Quantities, RunResult
 MOST_WARNINGS = 20
 C_NC, SPREAD = "c<sub>NC</sub>", "σ<sub>r</sub>"
 Facts = list[tuple[str, str]]
+_ERRORS = (
+    '<p class="note">± one standard error: statistical, of this frame (the bars), then systematic, of all frames</p>'
+)
 
 
 def state_text(snapshot: Snapshot) -> str:
@@ -64,13 +67,13 @@ def frame_text(result: RunResult, row: int) -> str:
     """The frame that is shown: number, time, what was found, its flag and why it was not used."""
     curves = result.curves
     facts = [("frame", str(curves.index[row])), ("time", seconds_text(float(curves.time_s[row])))]
-    facts.append(("exposure", f"{curves.exposure_s[row]:.3g} s"))
-    if result.quantities is not None:
-        facts += _found(result.quantities, row)
     facts.append(("flag", ", ".join(words(frame_flag(result, row)))))
+    facts.append(("exposure", f"{curves.exposure_s[row]:.3g} s"))
     if problem := curves.problems[row]:
         facts.append(("not used", problem))
-    return fact_list(facts)
+    if result.quantities is None:
+        return fact_list(facts)
+    return fact_list(facts + _found(result.quantities, row)) + _ERRORS
 
 
 def frame_flag(result: RunResult, row: int) -> str:

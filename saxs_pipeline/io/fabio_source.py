@@ -76,7 +76,7 @@ class FileSequence:
 
     def progress(self) -> Progress:
         """Files whose header can be read; a folder never says that no more will come."""
-        return Progress(self._complete, ended=False, expected=None, sure=False)
+        return Progress(self._complete, ended=False, expected=None, sure=np.zeros_like(self._complete))
 
     def close(self) -> None:
         """Nothing stays open between reads."""

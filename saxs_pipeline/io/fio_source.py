@@ -81,7 +81,8 @@ class FioSource:
         images = self._images.progress()
         rows = np.array(self._frame_of_row, dtype=np.int64)
         complete = (rows < 0) | images.complete[rows] if len(rows) else np.zeros(0, dtype=np.bool_)
-        return Progress(complete, self._scan.state != "unfinished", self._scan.expected, images.sure)
+        sure = (rows >= 0) & images.sure[rows] if len(rows) else complete
+        return Progress(complete, self._scan.state != "unfinished", self._scan.expected, sure)
 
     def close(self) -> None:
         """Release the image files."""

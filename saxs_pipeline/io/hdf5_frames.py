@@ -37,14 +37,14 @@ class Stored(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Frames that are complete, and those whose bytes will not change any more, unless recorded again; both (n,).
+    """Frames that are complete, and those whose bytes will not change any more, unless recorded again; all (n,).
 
-    sure: False where only the files that hold the data, unchanged at a second look, tell that they are complete.
+    sure: False where only what is stored, unchanged at a second look, tells that a frame is complete.
     """
 
     complete: Bools
     final: Bools
-    sure: bool
+    sure: Bools
 
 
 def stored(dataset: h5py.Dataset) -> Stored:
@@ -84,19 +84,20 @@ def found(path: Path, dataset: h5py.Dataset, places: Stored) -> Found:
 
     Bytes that are not filtered may be there before they are written. Then a frame in chunks needs a byte other than
     zero in it or in a later one, or a time; one without chunks, of which the end may be missing, a later one or a time.
+    The last of those in chunks, without a time, is not sure: its end may be missing, too.
     """
     number, none = np.arange(len(places.offset)), np.zeros(len(places.offset), dtype=np.bool_)
     recorded, possible = _timed(dataset, len(number))
     if dataset.is_virtual:
-        return Found(_of_sources(dataset) & possible, none, sure=False)
+        return Found(_of_sources(dataset) & possible, none, sure=none)
     if not places.chunked and (places.offset < 0).any():
-        return Found(places.complete & possible, none, sure=not places.complete.any())
+        return Found(places.complete & possible, none, sure=~none & ~places.complete.any())
     single = places.complete if places.chunked and dataset.chunks[0] == 1 else none
     if dataset.id.get_create_plist().get_nfilters():
-        return Found(places.complete & possible, single, sure=True)
+        return Found(places.complete & possible, single, sure=~none)
     last = _last_begun(path, places, after=int(max(number[recorded], default=-1)))
     there = places.complete & ((number <= last) if places.chunked else (number < last) | recorded)
-    return Found(there & possible, single & (number < last), sure=True)
+    return Found(there & possible, single & (number < last), sure=(number != last) | recorded)
 
 
 def _last_begun(path: Path, places: Stored, after: int = -1) -> int:

@@ -153,21 +153,24 @@ class Hdf5Source:
 
     def progress(self) -> Progress:
         """Frames in the file with their time; ended where LImA wrote the end of every acquisition it announced."""
-        parts, ended, sure = [], True, True
+        parts, sure, ended = [], [], True
         for stack in self._stacks:
             if not stack.dataset:
                 parts.append(np.zeros(stack.n_frames, dtype=np.bool_))
+                sure.append(parts[-1])
                 continue
             with hdf5_layout.faults(stack.path):
                 places = self._places(stack)
                 found = hdf5_frames.found(stack.path, self._opened(stack.path)[stack.dataset], places)
             self._final[stack.path, stack.dataset] = found.final
             parts.append(stack.ended | found.complete[: stack.n_frames])
-            ended, sure = ended and stack.ended, sure and found.sure
+            sure.append(found.sure[: stack.n_frames])
+            ended = ended and stack.ended
         complete = np.concatenate(parts)
         announced = [stack.announced for stack in self._stacks]
         expected = max((number for number in announced if number is not None), default=None)
-        return Progress(complete, ended and (expected is None or expected <= len(complete)), expected, sure)
+        whole = ended and (expected is None or expected <= len(complete))
+        return Progress(complete, whole, expected, np.concatenate(sure))
 
     def _place(self, index: int) -> tuple[Stack, int]:
         """The stack that a frame is in, and its number there."""

@@ -42,6 +42,8 @@ def staged(folder: Path) -> Iterator[Path]:
         yield staging
         _publish(staging, folder)
     except OSError as error:
+        if not _place(error, folder).is_relative_to(folder):  # a file of the system's: the folder is not at fault
+            raise
         mend = "make room" if error.errno in durable.FULL else "mend that"
         raise BadInput(
             f"{_place(error, folder)} cannot be written: {durable.reason(error)}; {mend} and run again"
@@ -70,8 +72,8 @@ def recover(folder: Path) -> None:
         ) from None
 
 
-def _place(error: OSError, folder: Path) -> object:
-    return folder if error.filename is None else error.filename
+def _place(error: OSError, folder: Path) -> Path:
+    return Path(error.filename) if isinstance(error.filename, str) else folder
 
 
 _WRITING, _COMPLETE = ".writing-", ".complete-"

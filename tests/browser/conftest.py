@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from saxs_pipeline import pipeline, plan, runfile
+from saxs_pipeline import pipeline, plan, provenance, runfile
 from saxs_pipeline.apps.snapshot import Latest, Snapshot
 from saxs_pipeline.types import RunResult
 
@@ -40,7 +40,8 @@ class Scan:
 def scan(beamtime: Path) -> Scan:
     run = runfile.load(beamtime / "run.yaml")
     prepared = plan.prepare(run)
-    results = {n: pipeline.finish(prepared, run, pipeline.process(prepared, 0, n)) for n in (1, 20, 33, 40)}
+    about = provenance.collect(run, prepared)
+    results = {n: pipeline.finish(prepared, pipeline.process(prepared, 0, n), about) for n in (1, 20, 33, 40)}
     return Scan(run, prepared, results)
 
 

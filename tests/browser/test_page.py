@@ -178,6 +178,31 @@ def test_fits_a_phone_and_a_wall(scan, latest, reader):
     assert page.complaints == []
 
 
+def test_without_a_frame_there_are_words_and_no_empty_axes(scan, latest, reader):
+    with serve(latest, port=0) as url:
+        page = reader().open(url)
+        plots = [page.page.locator(f"section.{name} canvas").first for name in ROOTS]
+        assert WAITING.message in page.text("state")
+        assert not any(plot.is_visible() for plot in plots)
+        latest.publish(scan.after(20, 2))
+        page.until(shows(20))
+        for plot in plots:
+            plot.wait_for(state="visible")
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("height", [900, 1080])
+def test_a_wall_shows_the_flag_and_says_what_the_errors_are(scan, latest, reader, height):
+    latest.publish(scan.after(40, 2))
+    with serve(latest, port=0) as url:
+        page = reader(1920, height).open(url)
+        page.until(shows(40))
+        words = page.page.locator(".words").bounding_box()
+        flag = page.page.locator(".frame dt", has_text="flag").bounding_box()
+        assert words["y"] <= flag["y"] and flag["y"] + flag["height"] <= words["y"] + words["height"] <= height
+        assert "± one standard error: statistical, of this frame (the bars), then systematic" in page.text("frame")
+
+
 def test_says_what_went_wrong_and_keeps_what_there_is(scan, latest, reader):
     latest.publish(scan.after(33, 2))
     with serve(latest, port=0) as url:

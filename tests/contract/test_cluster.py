@@ -31,6 +31,8 @@ from saxs_pipeline.plan import Plan, prepare
 from saxs_pipeline.runfile import load
 from saxs_pipeline.types import BadInput, ChunkResult
 from tests.conftest import FRAMES, command, variant
+from tests.live.conftest import following, reference, without_frames
+from tests.live.test_follow import written_by_lima
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc to look at processes")
 PIECES = [(k, k + 1) for k in range(FRAMES)]
@@ -242,6 +244,44 @@ def test_without_any_worker_a_run_ends_in_time(plan, bare, monkeypatch):
     worker = bare.add()
     with pytest.raises(BadInput, match=r"no worker at tcp://.* for 1 s: start some with `dask worker tcp://.*`"):
         run(plan, Engine(scheduler=bare.address), once(3, worker.kill))
+
+
+def test_a_run_says_once_that_it_waits_for_workers_and_goes_on_with_the_first(beamtime, bare):
+    path = variant(beamtime, "patient", ("scheduler: threads", f'scheduler: "{bare.address}"'))
+    arguments = [sys.executable, "-m", "saxs_pipeline", "run", str(path)]
+    with (beamtime / "patient.said").open("w+") as said:
+        with subprocess.Popen(arguments, stdout=said, stderr=said) as process:
+            deadline = time.monotonic() + 60
+            while "no worker" not in (text := Path(said.name).read_text()) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            time.sleep(1.5)  # three more looks
+            bare.add()
+            assert process.wait(timeout=120) == 0
+        text = Path(said.name).read_text()
+    mend = f"start some with `dask worker {bare.address}`"
+    assert [line for line in text.splitlines() if "no worker" in line] == [
+        f"note: waiting: no worker at {bare.address}: {mend}"
+    ]
+    assert (beamtime / "patient/series.csv").exists()
+
+
+def test_live_says_that_no_worker_is_there_and_goes_on_with_the_first(beamtime, bare, tmp_path):
+    """Meanwhile it sees the frames that come, and that it is behind."""
+    path = without_frames(beamtime, tmp_path / "live")
+    path.write_text(path.read_text().replace("scheduler: threads", f'scheduler: "{bare.address}"'))
+    with following(path) as scan:
+        scan.until(lambda s: s.state == "waiting")
+        with written_by_lima(beamtime, path.parent, "--rate", "20"):
+            first = scan.until(lambda s: "no worker at" in s.message)
+            later = scan.until(lambda s: s.n_complete == FRAMES)
+        last = scan.until(lambda s: s.lag_s > later.lag_s + 1)
+        assert (first.state, last.state, last.n_processed) == ("running", "running", 0)
+        assert f"start some with `dask worker {bare.address}`" in last.message
+        bare.add()
+        scan.until(lambda s: s.state == "finished")
+    found = (path.parent / "results/series.csv").read_bytes()
+    shutil.rmtree(path.parent / "results")
+    assert found == reference(path)
 
 
 def test_other_software_on_a_worker_is_refused_before_it_works(plan, cluster, tmp_path):

@@ -78,6 +78,11 @@ def identity(path: Path, k: int) -> str:
     return found
 
 
+def filtered(layout: dict[str, object]) -> bool:
+    """Whether what is stored cannot be there in parts."""
+    return len(layout) > 1
+
+
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_a_preallocated_stack_is_as_long_as_what_was_written(tmp_path, layout):
     images, path = counts(6), tmp_path / "scan_00.h5"
@@ -88,7 +93,9 @@ def test_a_preallocated_stack_is_as_long_as_what_was_written(tmp_path, layout):
         if k == 0 and not layout:
             last = -1  # its time is zero as if not recorded: without chunks only the next frame tells
         assert found.complete.tolist() == [True] * (last + 1) + [False] * (5 - last)
-        assert (found.ended, found.expected, found.sure) == (False, 6, True)
+        assert (found.ended, found.expected) == (False, 6)
+        by_time_alone = k == 0 and layout and not filtered(layout)
+        assert found.sure[found.complete].all() == (not by_time_alone)
     end(path)  # aborted: no more will come, and what is missing is said to be
     assert progress(path).ended and progress(path).complete.all()
 
@@ -128,6 +135,24 @@ def test_without_chunks_a_torn_frame_is_not_complete_before_the_next_one_begins(
     with h5py.File(path, "r+") as file:
         file["entry/data"][2] = images[2]
     assert progress(path).complete.tolist() == [True, True, False, False]
+
+
+def test_the_last_chunk_that_is_not_compressed_is_sure_with_its_time_or_a_later_one(tmp_path):
+    """Its second half may still be on its way: it counts when it is unchanged at a second look."""
+    images, path = counts(4, shape=(128, 128)) + 1, tmp_path / "scan.h5"
+    plain(path, images, chunks=(1, 128, 128)).file.close()
+    torn = images[1].copy()
+    torn[64:] = 0
+    for k, image, sure in ((0, images[0], [False]), (1, torn, [True, False]), (1, images[1], [True, False])):
+        with h5py.File(path, "r+") as file:
+            file["entry/data"][k] = image
+        found = progress(path)
+        assert found.complete.tolist() == [True] * (k + 1) + [False] * (3 - k)
+        assert found.sure[: k + 1].tolist() == sure
+    timed = growing(tmp_path / "timed.h5", 4, {"chunks": (1, *SHAPE)})
+    for k in (0, 1):
+        append(timed, k, counts(4)[k], 0.1 * k)
+    assert progress(timed).sure[:2].all()
 
 
 def test_without_chunks_every_byte_of_a_frame_counts_in_its_identity(tmp_path):
@@ -170,7 +195,7 @@ def test_a_virtual_dataset_is_as_long_as_its_files(tmp_path):
     plain(tmp_path / "b.h5", images[2:], chunks=(1, *SHAPE), compression="gzip")[0] = images[2]
     path = virtual(tmp_path / "whole.h5", images, {"a.h5": slice(0, 2), "b.h5": slice(2, 4)})
     found, before = progress(path), identity(path, 0)
-    assert found.complete.tolist() == [True, True, True, False] and not found.sure
+    assert found.complete.tolist() == [True, True, True, False] and not found.sure.any()
     assert open_frames([path]).info.paths == (path, tmp_path / "a.h5", tmp_path / "b.h5")
     with h5py.File(tmp_path / "b.h5", "r+") as file:
         file["entry/data"][1] = images[3]
@@ -343,7 +368,7 @@ def test_files_of_a_folder_are_told_apart_by_size_and_time(tmp_path):
     paths = [write_edf(tmp_path / f"a_{k}.edf", [image]) for k in range(2)]
     source = open_frames(paths)
     found = source.progress()
-    assert found.complete.all() and not found.ended and not found.sure and found.expected is None
+    assert found.complete.all() and not found.ended and not found.sure.any() and found.expected is None
     first = source.identity(0), source.identity(1)
     assert first[0] != first[1]
     time.sleep(0.01)

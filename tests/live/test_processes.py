@@ -196,6 +196,43 @@ def test_a_full_disk_stops_live_which_resumes(beamtime, tmp_path):
         assert found == reference(path)
 
 
+@needs_mount
+@pytest.mark.slow
+def test_results_for_which_there_was_no_room_are_written_when_there_is(beamtime, tmp_path):
+    with small_disk(tmp_path / "disk", "1500k") as disk:
+        path = on_disk(beamtime, tmp_path / "run", disk)
+        with live(path) as session, written_by_lima(beamtime, path.parent, "--rate", "20"):
+            state = session.until(lambda state: state["state"] == "stalled")
+            assert "no results yet" in str(state["message"]) and "make room" in str(state["message"])
+            subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+            session.until(lambda state: state["state"] == "finished")
+            assert session.end() == 0
+        found = (disk / "results/series.csv").read_bytes()
+        shutil.rmtree(disk / "results")
+        assert found == reference(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["run", "live"])
+def test_ctrl_c_at_any_moment_is_one_line(beamtime, tmp_path, name):
+    """While it imports, reads, fits, or opens its page."""
+    path = without_frames(beamtime, tmp_path / "scan")
+    for frames in (beamtime / "raw").glob("cdse_*"):
+        shutil.copy(frames, path.parent / "raw")
+    arguments = [sys.executable, "-m", "saxs_pipeline", name, str(path)]
+    arguments += ["--port", str(free_port())] if name == "live" else []
+    for k in range(8):
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert process.stdout is not None
+        time.sleep(0.5 + 0.4 * k)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=30)
+        if name == "run" and process.returncode == 0 and "results:" in said:
+            continue
+        last = [line for line in said.splitlines() if line.strip()][-1]
+        assert "Traceback" not in said and re.search(r"stopped; .*from there|the page stays", last), said
+
+
 @pytest.mark.slow
 def test_several_runs_and_one_summary(beamtime, tmp_path):
     """One that fails does not stop the others; what is up to date is left alone the next time."""

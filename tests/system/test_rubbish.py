@@ -182,10 +182,6 @@ CASES = {
         lambda f, n: variant(f, n, ('frames: "0:6"', 'frames: "0:50"')),
         "does not exist",
     ),
-    "curve of a frame that does not exist": (
-        lambda f, n: variant(f, n, ("curves: [", "curves: [4000, ")),
-        "4000 does not exist",
-    ),
     "contrast of an unknown element": (
         lambda f, n: variant(f, n, ("contrast: 3.52e-05 1/Å^2", MATERIALS.format("CdXx"))),
         "sample: ",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from saxs_pipeline import runfile
-from saxs_pipeline.apps import batch
+from saxs_pipeline.apps import batch, status
 from saxs_pipeline.simulation import simulate
 from tests.conftest import FRAMES, ROOT, command, read_table, variant
 
@@ -183,6 +183,24 @@ def test_results_replace_those_of_an_earlier_run_and_nothing_else(beamtime, tmp_
     assert not (folder / "curves/frame_00012.dat").exists()
     assert (folder / "my notes.txt").read_text() == "keep"
     assert not [p for p in folder.iterdir() if p.name.startswith(".")]
+
+
+def test_curves_of_frames_that_a_shortened_scan_does_not_have_are_left_out_and_said(beamtime):
+    """The rest of the run file is for the scan as it was planned."""
+    done = command("run", variant(beamtime, "shortened", ("curves: [", f"curves: [12, {FRAMES}, 400, ")))
+    assert done.returncode == 0, done.stderr
+    said = f"output.curves: there is no frame {FRAMES}, 400; the last one is {FRAMES - 1}"
+    assert said in done.stderr and said in (beamtime / "shortened/report.html").read_text()
+    assert (beamtime / "shortened/curves/frame_00012.dat").exists()
+    assert not (beamtime / f"shortened/curves/frame_{FRAMES:05d}.dat").exists()
+
+
+def test_status_is_there_from_the_beginning(beamtime):
+    loaded = runfile.load(variant(beamtime, "begun"))
+    for name, state in (("run", "running"), ("live", "waiting")):
+        with batch.claimed(loaded, name, print):
+            found = status.read(beamtime / "begun")
+        assert (found.command, found.state, found.message) == (name, state, "starting")
 
 
 def test_check_says_what_a_run_would_do(beamtime):
