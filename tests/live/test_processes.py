@@ -202,8 +202,8 @@ def test_results_for_which_there_was_no_room_are_written_when_there_is(beamtime,
     with small_disk(tmp_path / "disk", "1500k") as disk:
         path = on_disk(beamtime, tmp_path / "run", disk)
         with live(path) as session, written_by_lima(beamtime, path.parent, "--rate", "20"):
-            state = session.until(lambda state: state["state"] == "stalled")
-            assert "no results yet" in str(state["message"]) and "make room" in str(state["message"])
+            session.until(lambda state: "stalled" in session.text())
+            assert re.search(r"stalled: no results yet: .*no space left on the disk; make room", session.text())
             subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
             session.until(lambda state: state["state"] == "finished")
             assert session.end() == 0
