@@ -102,9 +102,14 @@ def _matching(path: Path, start: Path) -> Iterable[Path]:
     fits = re.compile(fnmatch.translate(path.name)).match
     try:
         with os.scandir(path.parent) as entries:
-            return [path.parent / entry.name for entry in entries if fits(entry.name) and entry.is_file()]
+            return [path.parent / entry.name for entry in entries if fits(entry.name) and _is_file(entry)]
     except OSError:  # no such folder, or it may not be read
         return []
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """A link that leads nowhere, or in a circle, is none."""
+    return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()
 
 
 def _expand(pattern: str, base: Path, must_exist: bool) -> list[Path]:

@@ -72,6 +72,13 @@ def test_files_come_in_the_order_of_the_patterns_each_once(folder):
     assert [p.name for p in found] == ["f_10.edf", "f_1.edf", "scan[1].edf"]
 
 
+def test_links_that_lead_nowhere_are_passed_over(folder):
+    for name, target in (("gone", "nowhere.edf"), ("circle", "f_circle.edf"), ("link", "f_1.edf")):
+        (folder / "raw" / f"f_{name}.edf").symlink_to(target)
+    assert [p.name for p in frames_of(folder, "[raw/f_*.edf]")][-1] == "f_link.edf"
+    assert not {"f_gone.edf", "f_circle.edf"} & {p.name for p in frames_of(folder, "[raw/f_*.edf]")}
+
+
 def test_all_mistakes_are_reported_at_once_with_their_places(folder):
     text = (
         GOOD.replace("18 keV", "18 kg")
