@@ -224,7 +224,7 @@ def test_ctrl_c_at_any_moment_is_one_line(beamtime, tmp_path, name):
     for k in range(8):
         process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert process.stdout is not None
-        time.sleep(0.5 + 0.4 * k)
+        time.sleep(1 + 0.35 * k)  # by then Python has begun
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=30)
         if name == "run" and process.returncode == 0 and "results:" in said:
