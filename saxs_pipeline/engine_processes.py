@@ -116,6 +116,8 @@ def without_interrupts() -> Iterator[None]:
     main = threading.current_thread() is threading.main_thread()  # only there does Ctrl-C raise
     if main:
         handler = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+        if signal.setitimer(signal.ITIMER_REAL, 0)[0]:  # one that was swallowed is to be raised again
+            held.append(signal.SIGINT)
     resource_tracker.ensure_running()  # would unblock the signal if the first process started it
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

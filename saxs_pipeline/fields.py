@@ -103,7 +103,7 @@ def _matching(path: Path, start: Path) -> Iterable[Path]:
     try:
         with os.scandir(path.parent) as entries:
             return [path.parent / entry.name for entry in entries if fits(entry.name) and _is_file(entry)]
-    except OSError:  # no such folder, or it may not be read
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # as of a folder without files
         return []
 
 

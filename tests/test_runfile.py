@@ -79,6 +79,13 @@ def test_links_that_lead_nowhere_are_passed_over(folder):
     assert not {"f_gone.edf", "f_circle.edf"} & {p.name for p in frames_of(folder, "[raw/f_*.edf]")}
 
 
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(folder):
+    """Else a run over [a/*, b/*] would end without a/ for a moment's fault of the disk."""
+    (folder / "circle").symlink_to("circle")
+    with pytest.raises(OSError, match="circle"):
+        frames_of(folder, "[raw/f_*.edf, circle/*.edf]")
+
+
 def test_all_mistakes_are_reported_at_once_with_their_places(folder):
     text = (
         GOOD.replace("18 keV", "18 kg")

@@ -207,6 +207,9 @@ def claimed(run: RunFile, command: Command, say: Say) -> Iterator[Claim]:
         except BadInput as error:
             claim.end("failed", error.messages[0])
             raise
+        except OSError as error:
+            claim.end("failed", str(error))
+            raise
         except KeyboardInterrupt:
             if not claim.finished:
                 claim.end("interrupted", "stopped by Ctrl-C")

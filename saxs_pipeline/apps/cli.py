@@ -71,6 +71,7 @@ class _Interrupts:
             error = error.__context__
         if error is None:
             self._raise(number, frame)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)  # on its way it may still be swallowed
 
     def _unraisable(self, unraisable: UnraisableHookArgs) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):

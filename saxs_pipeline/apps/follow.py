@@ -169,6 +169,11 @@ class Follower:
         return tuple(late)
 
     @property
+    def held(self) -> tuple[str, int]:
+        """What results are of: the plan, and how many frames, finished now or taken from checkpoints."""
+        return self._stored, len(self._done)
+
+    @property
     def written(self) -> float:
         """When a file of the scan was last written, s since 1970."""
         return 0.0 if self.series is None else max(mtime for _, mtime in self.series.identity) / 1e9

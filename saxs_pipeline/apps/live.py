@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections import deque
@@ -145,6 +146,7 @@ class Live:
         self._analysed = _Pace(ANALYSIS_SHARE, ANALYSIS_S)
         self._concluding: Future[RunResult] | None = None
         self._stale, self._published = False, 0.0
+        self._held = self._follower.held
         self._delivered = -1
         self._refusal: _Refusal | None = None
 
@@ -185,7 +187,8 @@ class Live:
 
     def _show(self, seen: Seen, state: State, *, due: bool) -> None:
         """Publish what changed: results no more often than their share of the time allows, but when they are due."""
-        self._stale |= bool(seen.fresh)
+        self._stale |= bool(seen.fresh) or self._follower.held != self._held
+        self._held = self._follower.held
         before = self._latest.pull()
         told = before.message if state == before.state and self._delivered == seen.complete else ""
         message = seen.waiting or told
@@ -255,9 +258,10 @@ class Live:
                 say=lambda line: self._publish(message=line),
             )
             folder = batch.write(result, now)
-        except BadInput as error:
+        except (BadInput, OSError) as error:
+            why = error.messages[0] if isinstance(error, BadInput) else str(error)
             self._refusal = _Refusal.of(seen.complete, self._refusal)
-            self._publish(state="stalled", message=f"no results yet: {error.messages[0]}")
+            self._publish(state="stalled", message=f"no results yet: {why}")
             return
         self._refusal = None
         if state == "stalled":  # the result has a row for each frame that is still to come, too
@@ -335,6 +339,7 @@ def follow(
             live.flush()
             if not claim.finished:
                 raise
+            signal.setitimer(signal.ITIMER_REAL, 0)  # it has arrived, and need not be raised again
             teller.tell(latest.pull())
         except BadInput:
             with suppress(BadInput):  # a full disk, which is what is being said

@@ -174,6 +174,13 @@ def test_live_and_run_share_checkpoints(beamtime, tmp_path):
     with following(path) as scan, written_by_lima(beamtime, path.parent, "--rate", "40", "--stop", "25"):
         snapshot = scan.until(lambda s: s.n_processed >= 20 and s.result.quantities is not None)
         scan.session.flush()
+    with following(path) as again:  # a page opened on a scan that pauses: nothing is fresh, all is shown
+        assert again.until(lambda s: s.n_complete >= 25).n_processed >= 20
+        again.until(lambda s: s.n_processed == s.n_complete and s.result is not None)
+        again.session.flush()
+        shown = again.latest.pull().n_processed
+    with following(path) as third:
+        assert third.until(lambda s: s.n_processed == shown).result is not None
     run = runfile.load(path)
     with batch.claimed(run, "run", scan.said.append) as claim:
         told = []
