@@ -15,10 +15,17 @@ from numpy.typing import NDArray
 
 from saxs_pipeline.types import ChunkResult, Curves, FitTable
 
-_CURVES = {"intensity": "nm", "statistical": "nm", "counts": "nm", "start_s": "n", "exposure_s": "n"}
+_CURVES = {
+    "intensity": "nm",
+    "statistical": "nm",
+    "counts": "nm",
+    "start_s": "n",
+    "exposure_s": "n",
+    "dark_factor": "n",
+}
 _FITS = {"values": "n4", "covariance": "n44", "chi2_red": "n", "n_points": "n", "converged": "n"}
 _MODEL = {"model": "nm"}
-_GROUND = {"q_nm": "m", "shared": "m", "scale_rel": "", "amplitude": ""}
+_GROUND = {"q_nm": "m", "shared": "m", "dark_sigma": "m", "scale_rel": "", "amplitude": ""}
 _SHAPES = {**_GROUND, **_CURVES, **_FITS, **_MODEL}
 _TYPES: Mapping[str, Any] = {"n_points": np.int64, "converged": np.bool_}
 _TEXTS = ("plan", "keys", "unit", "correlated")
@@ -72,7 +79,7 @@ Run = tuple[Part, int, int]
 def pack(chunk: ChunkResult) -> Part:
     """A part that shares its arrays with `chunk`; raises ValueError if these have other shapes or types than stated."""
     curves, fits = chunk.curves, chunk.fits
-    arrays = {name: getattr(curves, name) for name in (*_CURVES, "q_nm", "shared")}
+    arrays = {name: getattr(curves, name) for name in (*_CURVES, "q_nm", "shared", "dark_sigma")}
     arrays["scale_rel"] = np.array(curves.scale_rel, dtype=np.float64)
     words = {"problems": curves.problems, "notes": curves.notes}
     if fits is not None:
@@ -92,6 +99,7 @@ def unpack(part: Part) -> ChunkResult:
     curves = Curves(
         q_nm=arrays["q_nm"],
         shared=arrays["shared"],
+        dark_sigma=arrays["dark_sigma"],
         index=index,
         problems=part.words["problems"],
         notes=part.words["notes"],
@@ -160,7 +168,7 @@ def read_keys(path: Path) -> frozenset[str]:
 def _check(part: Part) -> None:
     """Raise ValueError unless all that a part needs is there, in shape and type."""
     fits = "values" in part.arrays
-    expected = {"q_nm", "shared", "scale_rel", *_CURVES, *((*_FITS, "amplitude") if fits else ())}
+    expected = {"q_nm", "shared", "dark_sigma", "scale_rel", *_CURVES, *((*_FITS, "amplitude") if fits else ())}
     if part.arrays.keys() - {"model"} != expected or part.words.keys() != {"problems", "notes", *["flags"] * fits}:
         raise ValueError("other arrays")
     if not isinstance(part.unit, str) or not isinstance(part.correlated, bool):

@@ -94,7 +94,7 @@ class FrameFiles(Section):
     frames: Files
     scalers: Files | None = None
     transmission: Ratio | None = Field(None, description="of this measurement; with monitor I0 only")
-    exposure: Seconds | None = Field(None, description="of each frame; with monitor exposure, where no file says it")
+    exposure: Seconds | None = Field(None, description="of each frame, where it is needed and no file says it")
 
 
 def _frames_alone(value: Any) -> Any:
@@ -102,6 +102,18 @@ def _frames_alone(value: Any) -> Any:
 
 
 Reference = Annotated[FrameFiles, BeforeValidator(_frames_alone)]
+
+
+class DarkFrames(FrameFiles):
+    """Frames without beam."""
+
+    average: Literal["mean", "median"] = Field("mean", description="median: for darks with cosmic rays or zingers")
+    scale_with_exposure: bool = Field(
+        False, description="dark current, pedestal apart, times each frame's exposure over that of the dark frames"
+    )
+
+
+Darks = Annotated[DarkFrames, BeforeValidator(_frames_alone)]
 
 
 # --- geometry and corrections ----------------------------------------------------------------------------------------
@@ -144,7 +156,7 @@ class Corrections(Section):
     pedestal: Number | None = Field(
         None, description="ADU, constant offset in frames and darks alike; default: what the header says, else 0"
     )
-    dark: Reference | None = None
+    dark: Darks | None = None
     flat: OneFile | None = None
     mask: OneFile | None = Field(None, description="image, non-zero = masked")
     dummy: float | None = Field(None, description="value of pixels that were not measured; overrides the header's")

@@ -14,10 +14,9 @@ from saxs_pipeline.engine_config import Engine
 from saxs_pipeline.engine_processes import Call, worker_processes
 from saxs_pipeline.pipeline import process
 from saxs_pipeline.plan import Plan
-from saxs_pipeline.types import BadInput, ChunkResult, SourceInfo
+from saxs_pipeline.types import BadInput, ChunkResult
 
-MOST_FRAMES = 32
-CHUNK_BYTES = 2**24
+CHUNK_FRAMES = 32
 
 OnChunk = Callable[[ChunkResult], None]
 OnWait = Callable[[str], None]
@@ -50,14 +49,9 @@ def workers(engine: Engine) -> int:
     return engine.workers or cores or 1
 
 
-def chunk_size(engine: Engine, info: SourceInfo | None) -> int:
-    """Frames per task: configured, else 1 to 32, as many as fit into CHUNK_BYTES (curves are small: 32)."""
-    if engine.chunk is not None:
-        return engine.chunk
-    if info is None:
-        return MOST_FRAMES
-    frame = info.shape[0] * info.shape[1] * info.dtype.itemsize
-    return max(1, min(MOST_FRAMES, CHUNK_BYTES // frame))
+def chunk_size(engine: Engine) -> int:
+    """Frames per task: configured, else 32. Their images are in memory a few at a time, however large they are."""
+    return engine.chunk or CHUNK_FRAMES
 
 
 @contextmanager

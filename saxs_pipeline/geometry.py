@@ -12,6 +12,7 @@ import numpy as np
 from saxs_pipeline.config import Geometry
 from saxs_pipeline.io.frames import read_image
 from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.science.corrections import Dark
 from saxs_pipeline.stages.integrate import IntegrationSpec, build_integrator, pixel_q_nm, pixel_solid_angle
 from saxs_pipeline.types import BadInput, Bools, Floats, HeaderGeometry, SourceInfo
 
@@ -126,11 +127,8 @@ def _detector_mask(run: RunFile, integrator: Any, info: SourceInfo) -> Bools:
     return masked
 
 
-def specify(run: RunFile, info: SourceInfo, dark: tuple[Floats, Floats] | None = None) -> IntegrationSpec:
-    """Everything the integration needs, checked: images fit the frames, and the q range meets unmasked pixels.
-
-    dark: average dark frame and its variance (ny, nx), ADU and ADU², without the pedestal.
-    """
+def specify(run: RunFile, info: SourceInfo, dark: Dark | None = None) -> IntegrationSpec:
+    """Everything the integration needs, checked: images fit the frames, and the q range meets unmasked pixels."""
     corrections, integration = run.config.corrections, run.config.integration
     assert corrections is not None and integration is not None
     config = resolve(run, info)
@@ -156,15 +154,17 @@ def specify(run: RunFile, info: SourceInfo, dark: tuple[Floats, Floats] | None =
         "dummy": dummy[0],
         "dummy_delta": dummy[1],
         "saturation": corrections.saturation or info.saturation,
+        "dark_exposure_s": None if dark is None else dark.exposure_s,
     }
     arrays: dict[str, Any] = {
         "mask": mask,
         "flat": flat,
-        "dark": None if dark is None else dark[0],
-        "dark_variance": None if dark is None else dark[1],
+        "dark": None if dark is None else dark.level,
+        "dark_variance": None if dark is None else dark.variance,
     }
     _check_range(run, integrator, mask)
-    return IntegrationSpec(key=_key(values, arrays), **values, **arrays)
+    pixels = info.n_frames * mask.size
+    return IntegrationSpec(key=_key(values, arrays), pixels=pixels, **values, **arrays)
 
 
 def pedestal(run: RunFile, info: SourceInfo) -> float:

@@ -13,13 +13,13 @@ import numpy as np
 
 from saxs_pipeline import geometry, provenance
 from saxs_pipeline.config import FrameFiles, RunConfig
+from saxs_pipeline.dark import average_dark
 from saxs_pipeline.io.curves_source import open_curves
 from saxs_pipeline.runfile import RunFile
-from saxs_pipeline.science import corrections
-from saxs_pipeline.series import FrameSeries, law_times, open_dark, open_reference, open_sample
+from saxs_pipeline.series import FrameSeries, law_times, open_reference, open_sample
 from saxs_pipeline.stages import quantify, reduce
 from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, integrate
-from saxs_pipeline.types import Background, BadInput, Bools, Curves, Floats, Ints, ScaleFactor
+from saxs_pipeline.types import Background, BadInput, Bools, Curves, Floats, ScaleFactor
 
 REFERENCE_CHUNK = 16
 FEWEST_BINS = 10
@@ -92,7 +92,7 @@ class Plan:
             raw = self.curves.select(start, stop)
         else:
             assert self.spec is not None
-            raw = integrate(self.series.read(start, stop), self.spec)
+            raw = Curves.concatenate([integrate(chunk, self.spec) for chunk in self.series.blocks(start, stop)])
         return reduce.absolute(raw, self.scale, self.config.intensity)
 
 
@@ -128,7 +128,8 @@ def prepare_frames(run: RunFile, series: FrameSeries) -> Plan:
     config, notes = run.config, list(warnings(run))
     dark = None
     if config.corrections is not None and config.corrections.dark is not None:
-        dark = _average_dark(run, config.corrections.dark, series, notes)
+        pedestal = geometry.pedestal(run, series.info)
+        dark = average_dark(run, config.corrections.dark, series.info, pedestal, notes)
     spec = geometry.specify(run, series.info, dark)
     energy = geometry.energy_keV(spec.geometry)
     notes += series.warnings
@@ -166,51 +167,14 @@ def _prepare_curves(run: RunFile) -> Plan:
     return Plan(config, None, curves, None, energy, factor, scale=scale, warnings=warnings(run))
 
 
-def _average_dark(run: RunFile, files: FrameFiles, series: FrameSeries, notes: list[str]) -> tuple[Floats, Floats]:
-    settings = run.config.corrections
-    assert settings is not None
-    counter = settings.read_noise == 0  # its dark frames may well hold nothing
-    darks = open_dark(run, files)
-    if darks.info.shape != series.info.shape:
-        raise run.error(
-            "corrections.dark", f"dark frames have {darks.info.shape} pixels, the frames {series.info.shape}"
-        )
-    total, n = np.zeros(series.info.shape), 0
-    for piece in pieces(range(len(darks)), REFERENCE_CHUNK):
-        chunk = darks.read(*piece)
-        problems = [
-            problem or ("" if counter or image.any() else "all_zero: every pixel is 0, the frame was not recorded")
-            for problem, image in zip(chunk.problems, chunk.images, strict=True)
-        ]
-        notes += _left_out("corrections.dark", darks, chunk.index, problems)
-        good = [k for k, problem in enumerate(problems) if not problem]
-        total += chunk.images[good].sum(axis=0, dtype=np.float64)
-        n += len(good)
-    if n == 0:
-        raise run.error("corrections.dark", f"none of {len(darks)} dark frames is usable")
-    if not np.isfinite(total).all():
-        raise run.error("corrections.dark", "the dark frames hold values that are not finite")
-    return corrections.average_dark(total, n, geometry.pedestal(run, series.info), settings.gain, settings.read_noise)
-
-
-def _left_out(key: str, series: FrameSeries, index: Ints, problems: Sequence[str]) -> list[str]:
-    """One line for each frame of a reference that cannot be used, by name."""
-    return [
-        f"{key}: frame {i} ({series.label(i)}) left out: {problem}"
-        for i, problem in zip(index.tolist(), problems, strict=True)
-        if problem
-    ]
-
-
 def _reference_curves(
     run: RunFile, files: FrameFiles, key: str, plan_spec: IntegrationSpec, notes: list[str]
 ) -> tuple[Curves, Floats]:
     series = open_reference(run, files, key)
     if series.info.shape != plan_spec.mask.shape:
         raise run.error(f"{key}.frames", f"has {series.info.shape} pixels, the frames have {plan_spec.mask.shape}")
-    parts = [integrate(series.read(*piece), plan_spec) for piece in pieces(range(len(series)), REFERENCE_CHUNK)]
-    curves = Curves.concatenate(parts)
-    notes += [*_left_out(key, series, curves.index, curves.problems), *(f"{key}: {text}" for text in series.warnings)]
+    curves = Curves.concatenate([integrate(chunk, plan_spec) for chunk in series.blocks(0, len(series))])
+    notes += [*series.left_out(key, curves.index, curves.problems), *(f"{key}: {text}" for text in series.warnings)]
     return curves, series.monitor
 
 

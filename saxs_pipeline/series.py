@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from saxs_pipeline.config import FrameFiles, RunConfig
 from saxs_pipeline.io import frames, scalers
 from saxs_pipeline.io.fio_source import first_times
 from saxs_pipeline.runfile import RunFile
-from saxs_pipeline.types import BadInput, Floats, FrameChunk, FrameSource, FrameTimes, Progress, SourceInfo
+from saxs_pipeline.types import BadInput, Floats, FrameChunk, FrameSource, FrameTimes, Ints, Progress, SourceInfo
 
 
 class Look(NamedTuple):
@@ -73,6 +74,20 @@ class FrameSeries:
             problems=tuple(a or b for a, b in zip(problems, known, strict=True)),
         )
 
+    def blocks(self, start: int, stop: int) -> Iterator[FrameChunk]:
+        """Frames start … stop - 1, as many at a time as take BLOCK_BYTES of memory, one at least."""
+        size = max(1, BLOCK_BYTES // (math.prod(self.info.shape) * self.info.dtype.itemsize))
+        for first in range(start, stop, size):
+            yield self.read(first, min(first + size, stop))
+
+    def left_out(self, key: str, index: Ints, problems: Sequence[str]) -> list[str]:
+        """One line for each frame of a reference, at `key` of the run file, that cannot be used, by name."""
+        return [
+            f"{key}: frame {i} ({self.label(i)}) left out: {problem}"
+            for i, problem in zip(index.tolist(), problems, strict=True)
+            if problem
+        ]
+
     def label(self, index: int) -> str:
         """File and frame number, for messages."""
         return _source(self).label(index)
@@ -100,6 +115,9 @@ class FrameSeries:
         rows = zip(self.start_s.tolist(), self.exposure_s.tolist(), self.monitor.tolist(), self.problems, strict=True)
         return [f"{identity}|{row!r}" for identity, row in zip(self.identities(), rows, strict=True)]
 
+
+BLOCK_BYTES = 2**24
+"""Images in memory of each worker at a time: they should stay in the cache of the processor, or nearly."""
 
 PAUSES_S = (0.03, 0.1, 0.3)
 
@@ -184,13 +202,20 @@ def open_dark(run: RunFile, files: FrameFiles) -> FrameSeries:
     return _open_series(RunFile(run.path, run.text, config, run.positions), files, "corrections.dark", timed=False)
 
 
+def scales_dark(config: RunConfig) -> bool:
+    """Whether the dark grows with the exposure of a frame."""
+    corrections = config.corrections
+    return corrections is not None and corrections.dark is not None and corrections.dark.scale_with_exposure
+
+
 def _open_series(run: RunFile, files: FrameFiles, key: str, *, timed: bool, growing: bool = False) -> FrameSeries:
     config = run.config
     info, tables, look = _read_files(run, files, key, growing=growing)
     if timed:
         times: FrameTimes | None = _times(run, info, tables, key)
     else:
-        times = _exposures(run, info, tables, files, key) if config.intensity.monitor == "exposure" else None
+        needed = config.intensity.monitor == "exposure" or scales_dark(config)
+        times = _exposures(run, info, tables, files, key) if needed else None
     monitor, problems = _monitor(run, info, tables, times, files, key)
     if times is None:
         times = FrameTimes(np.full(info.n_frames, np.nan), np.full(info.n_frames, np.nan), "not needed")
@@ -304,7 +329,8 @@ def _exposures(
     times = _joined([t.times for t in tables if t.times is not None]) or info.times
     if times is None or len(times.start_s) != info.n_frames:
         raise run.error(
-            f"{key}.frames", f"monitor: exposure needs the exposure of these frames; give {key}.exposure, e.g. 1 s"
+            f"{key}.frames",
+            f"the exposure of these frames is needed and not in their files; give {key}.exposure, e.g. 1 s",
         )
     return times
 

@@ -162,10 +162,11 @@ class Curves:
     """Integrated curves I(q) with their uncertainties kept apart (science.md §1).
 
     q_nm (m,); intensity (n, m) in `unit`; statistical (n, m) independent per point and frame; shared (m,) common to
-    all frames (the background's); scale_rel one relative uncertainty of everything; counts (n, m) pixels per bin
-    (0 and intensity NaN where nothing was measured); index, start_s, exposure_s (n,); problems (n,) "" if the frame
-    is usable, else "word: reason"; notes (n,) words on usable frames ("saturated"), "" if none; correlated: True
-    where pixel splitting ties neighbouring bins together.
+    all frames (the background's); dark_sigma (m,) the dark frame's, common to all frames too, of which frame i has
+    dark_factor[i] times, (n,), less what the background has of it; scale_rel one relative uncertainty of everything;
+    counts (n, m) pixels per bin (0 and intensity NaN where nothing was measured); index, start_s, exposure_s (n,);
+    problems (n,) "" if the frame is usable, else "word: reason"; notes (n,) words on usable frames ("saturated"), ""
+    if none; correlated: True where pixel splitting ties neighbouring bins together.
     """
 
     q_nm: Floats
@@ -178,14 +179,21 @@ class Curves:
     exposure_s: Floats
     problems: tuple[str, ...]
     notes: tuple[str, ...]
+    dark_sigma: Floats
+    dark_factor: Floats
     unit: str = "1/mm"
     scale_rel: float = 0.0
     correlated: bool = False
 
     @property
+    def common(self) -> Floats:
+        """What background and dark leave in each frame, equal in all but for the dark's factor, (n, m)."""
+        return np.hypot(self.shared, np.abs(self.dark_factor)[:, None] * self.dark_sigma)
+
+    @property
     def sigma(self) -> Floats:
-        """Point-wise uncertainty of one frame, √(statistical² + shared²), (n, m)."""
-        return np.hypot(self.statistical, self.shared)
+        """Point-wise uncertainty of one frame, √(statistical² + common²), (n, m)."""
+        return np.hypot(self.statistical, self.common)
 
     @property
     def time_s(self) -> Floats:
@@ -202,6 +210,15 @@ class Curves:
         part: dict[str, Any] = {name: getattr(self, name)[start:stop] for name in (*_PER_FRAME, "problems", "notes")}
         return replace(self, **part)
 
+    def rows(self, chosen: Bools) -> Curves:
+        """The frames of which `chosen` (n,) is True."""
+        part: dict[str, Any] = {name: getattr(self, name)[chosen] for name in _PER_FRAME}
+        words: dict[str, Any] = {
+            name: tuple(word for word, keep in zip(getattr(self, name), chosen, strict=True) if keep)
+            for name in ("problems", "notes")
+        }
+        return replace(self, **part, **words)
+
     @staticmethod
     def concatenate(parts: Sequence[Curves]) -> Curves:
         """Frames of several pieces on the same q, one after the other."""
@@ -212,7 +229,7 @@ class Curves:
         return replace(parts[0], **stacked, **words)
 
 
-_PER_FRAME = ("intensity", "statistical", "counts", "index", "start_s", "exposure_s")
+_PER_FRAME = ("intensity", "statistical", "counts", "index", "start_s", "exposure_s", "dark_factor")
 
 
 @dataclass(frozen=True)
@@ -228,12 +245,16 @@ class ScaleFactor:
 
 @dataclass(frozen=True)
 class Background:
-    """Background B(q): intensity and shared uncertainty (m,), on the scale of the curves it is subtracted from."""
+    """Background B(q): intensity and shared uncertainty (m,), on the scale of the curves it is subtracted from.
+
+    sigma is without the dark's, of which B has dark_factor times as in Curves.
+    """
 
     intensity: Floats
     sigma: Floats
     source: str
     factor: float = 1.0
+    dark_factor: float = 0.0
 
 
 FIT_COLUMNS = ("c_nc_umol_L", "r_nm", "sigma2_nm2", "background_1_mm")

@@ -31,6 +31,8 @@ def chunk(frames, *, model: bool = True, problems: dict[int, str] | None = None)
         intensity=intensity,
         statistical=statistical,
         shared=np.where(np.arange(BINS) < 3, np.nan, np.linspace(0.1, 0.2, BINS)),
+        dark_sigma=np.linspace(0.01, 0.03, BINS),
+        dark_factor=0.25 * index - 1,
         counts=counts,
         index=index,
         start_s=rest[:, 0].copy(),

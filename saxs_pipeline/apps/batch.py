@@ -124,7 +124,7 @@ def _process(
             say(f"waiting: {why}")
         idle.add(why)
 
-    size = engine.chunk_size(settings, prepared.series.info if prepared.series is not None else None)
+    size = engine.chunk_size(settings)
     with engine.pool(settings) if pool is None else nullcontext(pool) as workers:
         if workers.link and pool is None:
             say(f"dask's dashboard: {workers.link}")

@@ -15,7 +15,7 @@ from saxs_pipeline.io.scalers import read_scalers
 from saxs_pipeline.pipeline import check_reaction
 from saxs_pipeline.plan import amplitude_factor, open_curve_stack, warnings
 from saxs_pipeline.runfile import RunFile
-from saxs_pipeline.series import FrameSeries, open_dark, open_reference, open_sample
+from saxs_pipeline.series import BLOCK_BYTES, FrameSeries, open_dark, open_reference, open_sample
 from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, build_integrator, pixel_q_nm
 from saxs_pipeline.types import BadInput, Floats, FrameTimes, SourceInfo
 
@@ -197,6 +197,6 @@ def _background_text(run: RunFile, series: FrameSeries) -> str:
 
 def _memory_text(info: SourceInfo, spec: IntegrationSpec, settings: Engine) -> str:
     pixels = info.shape[0] * info.shape[1]
-    chunks = engine.workers(settings) * engine.chunk_size(settings, info) * pixels * info.dtype.itemsize
-    working = engine.workers(settings) * pixels * 8 * 8 + info.n_frames * spec.bins * 8 * 10
+    chunks = engine.workers(settings) * max(BLOCK_BYTES, pixels * info.dtype.itemsize)
+    working = pixels * 8 * 8 + info.n_frames * spec.bins * 8 * 10
     return f"about {(chunks + working) / 2**20:.0f} MiB above the libraries, {engine.workers(settings)} workers"

@@ -226,7 +226,7 @@ class Follower:
             fresh += len(keys)
 
         assert prepared.series is not None
-        size = engine.chunk_size(self.run.config.engine, prepared.series.info)
+        size = engine.chunk_size(self.run.config.engine)
         size = max(1, min(size, -(-len(wanted) // engine.workers(self.run.config.engine))))
         try:
             self.pool.run(prepared, plan.pieces(wanted, size), keep, _go_on_looking)

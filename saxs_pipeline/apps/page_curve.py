@@ -57,7 +57,7 @@ class CurvePlots:
         """Draw the frame in this row; `highest` intensity of the series, so that the axis stands still."""
         curves = result.curves
         q, intensity = curves.q_nm, curves.intensity[row]
-        sigma = np.hypot(curves.statistical[row], curves.shared)
+        sigma = curves.select(row, row + 1).sigma[0]
         fit = np.full_like(q, np.nan) if result.model is None else result.model[row]
         with np.errstate(divide="ignore", invalid="ignore"):
             residual = np.where(sigma > 0, (intensity - fit) / sigma, np.nan)

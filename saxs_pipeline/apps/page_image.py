@@ -166,7 +166,9 @@ def heat_map(result: RunResult, axis: TimeAxis) -> HeatMap | None:
     bins, q_edges = _nearest(result.curves.q_nm, ROWS, logarithmic=False)
     chosen, curves = rows[times], result.curves
     intensity = np.where(trusted[chosen, None], curves.intensity[chosen[:, None], bins], np.nan)
-    sigma = np.hypot(curves.statistical[chosen[:, None], bins], curves.shared[bins])[trusted[chosen]]
+    seen = chosen[trusted[chosen]]
+    common = np.hypot(curves.shared[bins], np.abs(curves.dark_factor[seen])[:, None] * curves.dark_sigma[bins])
+    sigma = np.hypot(curves.statistical[seen[:, None], bins], common)
     positive = intensity[intensity > 0]
     low, high = colour_range(sigma, positive) if positive.size else (1.0, 10.0)
     return HeatMap(log_levels(intensity.T, low, high), low, high, time_edges, q_edges)

@@ -12,6 +12,7 @@ import struct
 import h5py
 
 FILTER = 32008
+HEADER = 12
 _COMPRESSED = (2, 3)  # LZ4, Zstandard
 _GROUP = 8
 
@@ -43,19 +44,24 @@ def chunk_problem(dataset: h5py.Dataset, offset: tuple[int, ...]) -> str:
     expected = math.prod(dataset.chunks) * dataset.dtype.itemsize
     if skipped:
         return "" if len(content) == expected else "the chunk has not its full size"
-    if len(content) < 12:
+    return content_problem(content, expected, dataset.dtype.itemsize)
+
+
+def content_problem(content: bytes | memoryview, expected: int, itemsize: int) -> str:
+    """What is wrong with the stored bytes of a chunk of `expected` bytes, "" if nothing."""
+    if len(content) < HEADER:
         return "the chunk ends within its header"
     size, block = struct.unpack_from(">QI", content)
-    if size != expected or block == 0:
+    if size != expected or block == 0 or block % (_GROUP * itemsize):
         return "the chunk's header does not fit the image"
-    whole = _end_of_blocks(content, size, block, dataset.dtype.itemsize) == len(content)
+    whole = _end_of_blocks(content, size, block, itemsize) == len(content)
     return "" if whole else "the chunk is cut off"
 
 
-def _end_of_blocks(content: bytes, size: int, block: int, itemsize: int) -> int:
+def _end_of_blocks(content: bytes | memoryview, size: int, block: int, itemsize: int) -> int:
     """Where the chunk should end according to the sizes of its blocks; beyond its end if it is cut off."""
     left_over = size % (_GROUP * itemsize)
-    at = 12
+    at = HEADER
     for _ in range(math.ceil((size - left_over) / block)):
         if at + 4 > len(content):
             return len(content) + 1

@@ -82,6 +82,8 @@ def open_curves(paths: Sequence[Path], *, q_unit: str | None, intensity_unit: st
         start_s=np.concatenate([block.start_s for block in blocks]),
         exposure_s=np.concatenate([block.exposure_s for block in blocks]),
         notes=("",) * len(intensity),
+        dark_sigma=np.zeros(blocks[0].q_nm.size),
+        dark_factor=np.zeros(len(intensity)),
         problems=tuple("" if row.any() else "unreadable: no point with an uncertainty above 0" for row in valid),
     )
 

@@ -27,13 +27,14 @@ _MOST_MARKS = 100_000
 class Stored(NamedTuple):
     """Where the frames' bytes are in the file: offset and size, −1 where there are none; complete; all (n,).
 
-    chunked: frames have chunks, which enter the file one by one.
+    chunked: frames have chunks, which enter the file one by one; plain: all have gone through the dataset's filters.
     """
 
     offset: Ints
     size: Ints
     complete: Bools
     chunked: bool
+    plain: bool
 
 
 class Found(NamedTuple):
@@ -61,18 +62,20 @@ def stored(dataset: h5py.Dataset) -> Stored:
             size[:] = math.prod(dataset.shape[-2:]) * dataset.dtype.itemsize
             offset[:] = start + size * np.arange(n)
         there = dataset.is_virtual or dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_ALLOCATED
-        return Stored(offset, size, np.full(n, there), chunked=False)
+        return Stored(offset, size, np.full(n, there), chunked=False, plain=True)
     deep = dataset.chunks[0]
     pieces = math.prod(-(-length // chunk) for length, chunk in zip(dataset.shape[1:], dataset.chunks[1:], strict=True))
     count = np.zeros(n, dtype=np.int64)
+    skipped: set[int] = set()
 
     def note(chunk: Any) -> None:
         frames = slice(chunk.chunk_offset[0], chunk.chunk_offset[0] + deep)
         count[frames] += 1
+        skipped.add(chunk.filter_mask)
         offset[frames], size[frames] = chunk.byte_offset, chunk.size
 
     dataset.id.chunk_iter(note)
-    return Stored(offset, size, count == pieces, chunked=True)
+    return Stored(offset, size, count == pieces, chunked=True, plain=not any(skipped))
 
 
 def _length(dataset: h5py.Dataset) -> int:

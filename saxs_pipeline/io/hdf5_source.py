@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from saxs_pipeline.io import bitshuffle, hdf5_frames, hdf5_layout, headers
+from saxs_pipeline.io import bitshuffle, direct_chunks, hdf5_frames, hdf5_layout, headers
+from saxs_pipeline.io.direct_chunks import DirectReader
 from saxs_pipeline.io.frames import file_state
 from saxs_pipeline.types import BadInput, Bools, Floats, FrameTimes, HeaderGeometry, Progress, SourceInfo
 
@@ -79,6 +80,7 @@ class Hdf5Source:
         )
         self._file: tuple[Path, h5py.File] | None = None
         self._stored: dict[tuple[Path, str], hdf5_frames.Stored] = {}
+        self._direct: dict[tuple[Path, str], DirectReader | None] = {}
         self._marks: dict[tuple[Path, str], list[str]] = {}
         self._final: dict[tuple[Path, str], Bools] = {}
 
@@ -113,6 +115,9 @@ class Hdf5Source:
         try:
             if not stack.dataset:
                 raise OSError("the file could not be opened")
+            direct = self._direct_reader(stack, range(first, first + len(out)))
+            if direct is not None:
+                return direct.read(first, out)
             dataset = self._opened(stack.path)[stack.dataset]
         except (BadInput, OSError, KeyError, RuntimeError) as error:
             return [_unreadable(error)] * len(out)
@@ -128,6 +133,15 @@ class Hdf5Source:
             return [_not_recorded(dataset, first + i) for i in range(len(out))]
         except (OSError, RuntimeError, ValueError):  # one bad chunk fails the whole slice: find which
             return [_read_one(dataset, first + i, out[i : i + 1]) for i in range(len(out))]
+
+    def _direct_reader(self, stack: Stack, frames: range) -> DirectReader | None:
+        """Reads past HDF5 where that can be done; kept when files are closed, as frames stay where they are."""
+        key = (stack.path, stack.dataset)
+        known = self._direct.get(key)
+        if key not in self._direct or (known is not None and not known.has(frames)):
+            dataset = self._opened(stack.path)[stack.dataset]
+            self._direct[key] = direct_chunks.reader(stack.path, dataset, self._places(stack))
+        return self._direct[key]
 
     def _opened(self, path: Path) -> h5py.File:
         """The file, kept open until another one is needed: a sequence may have more files than handles."""

@@ -87,6 +87,8 @@ def _write_curves(entry: h5py.Group, curves: Curves) -> None:
     put_array(group, "I_errors", curves.sigma, unit, f"standard uncertainty of I ({unit})")
     put_array(group, "I_statistical", curves.statistical, unit)
     put_array(group, "I_shared", curves.shared, unit)
+    put_array(group, "dark_sigma", curves.dark_sigma)
+    put_array(group, "dark_factor", curves.dark_factor)
     put_array(group, "pixels", curves.counts)
     put_array(group, "time", curves.time_s, "s", "time (s)")
     put_array(group, "q", curves.q_nm, "1/nm", "q (1/nm)")
@@ -108,6 +110,7 @@ def _write_background(entry: h5py.Group, background: Background, curves: Curves)
     group["q"] = entry["curves/q"]
     group["source"] = background.source
     group["factor"] = background.factor
+    group["dark_factor"] = background.dark_factor
     mark_plot(group, "B", ["q"], title="background that was subtracted")
 
 
@@ -242,6 +245,8 @@ def _read_curves(group: h5py.Group) -> Curves:
         intensity=group["I"][()],
         statistical=group["I_statistical"][()],
         shared=group["I_shared"][()],
+        dark_sigma=group["dark_sigma"][()] if "dark_sigma" in group else np.zeros(group["q"].shape),
+        dark_factor=group["dark_factor"][()] if "dark_factor" in group else np.zeros(group["frame"].shape),
         counts=group["pixels"][()],
         index=group["frame"][()],
         start_s=group["start_time"][()],
@@ -255,7 +260,8 @@ def _read_curves(group: h5py.Group) -> Curves:
 
 
 def _read_background(group: h5py.Group) -> Background:
-    return Background(group["B"][()], group["B_errors"][()], text_in(group["source"]), float(group["factor"][()]))
+    factor, dark = (float(group[name][()]) if name in group else 0.0 for name in ("factor", "dark_factor"))
+    return Background(group["B"][()], group["B_errors"][()], text_in(group["source"]), factor, dark)
 
 
 def _read_scale(group: h5py.Group) -> ScaleFactor:

@@ -130,7 +130,7 @@ class _Writer:
         process["name"] = "saxs_pipeline"
         scale = self._result.curves.scale_rel
         process["description"] = (
-            "Idev^2 = statistical^2 + shared^2; the shared part (background) is the same for all frames. "
+            "Idev^2 = statistical^2 + shared^2; the shared part (background, dark) is the same for all frames. "
             f"Not in Idev: one common scale uncertainty of {scale:.3g} (relative)."
         )
         return process

@@ -117,7 +117,7 @@ def _uncertainty_rows(result: RunResult) -> list[tuple[str, str]]:
     rows_text = [("unit of I", curves.unit)]
     with np.errstate(invalid="ignore", divide="ignore"):
         statistical = curves.statistical[rows]
-        for name, sigma in (("statistical", statistical), ("shared (background)", curves.shared)):
+        for name, sigma in (("statistical", statistical), ("shared (background, dark)", curves.common[rows])):
             known = sigma[np.isfinite(sigma)]
             rows_text.append((f"{name}, median", f"{np.median(known):.3g} {curves.unit}" if known.size else "none"))
     rows_text.append(("scale, common to all", f"{100 * curves.scale_rel:.2g} %"))

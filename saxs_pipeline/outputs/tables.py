@@ -106,7 +106,8 @@ def write_curves(result: RunResult, folder: Path, frames: Sequence[int]) -> None
 def _write_curve(result: RunResult, row: int, path: Path) -> None:
     curves = result.curves
     names = ["q_1_nm", f"I_{_unit_suffix(curves)}", "sigma_total", "sigma_statistical", "sigma_shared"]
-    columns = [curves.q_nm, curves.intensity[row], curves.sigma[row], curves.statistical[row], curves.shared]
+    one = curves.select(row, row + 1)
+    columns = [curves.q_nm, curves.intensity[row], one.sigma[0], curves.statistical[row], one.common[0]]
     if result.model is not None:
         names.append("I_fit")
         columns.append(result.model[row])
@@ -129,7 +130,7 @@ def _curve_header(result: RunResult, row: int) -> list[str]:
         f"frame {curves.index[row]}, flag {frame_flags(result)[row]}",
         f"time {curves.time_s[row]:.10g} s (middle of the exposure), exposure {curves.exposure_s[row]:.10g} s",
         f"q in 1/nm; I and its standard uncertainties in {curves.unit}{scale}",
-        "sigma_total^2 = sigma_statistical^2 + sigma_shared^2; sigma_shared is common to all frames (background)",
+        "sigma_total^2 = sigma_statistical^2 + sigma_shared^2; sigma_shared is common to all frames (background, dark)",
         "for SasView use run_nxcansas.h5: a text reader takes q for 1/A, I for 1/cm and the fourth column for dQ",
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from saxs_pipeline.science.uncertainty import Mean
 from saxs_pipeline.types import BadInput, Floats, ScaleFactor, Uncertain
 
 MAX_SLOPE_SIGMA = 3.0
@@ -13,8 +14,9 @@ MAX_DRIFT = 0.01
 
 def water_scale(
     q_nm: Floats,
-    water: tuple[Floats, Floats],
-    empty: tuple[Floats, Floats],
+    water: Mean,
+    empty: Mean,
+    dark_sigma: Floats,
     counts: Floats,
     *,
     cross_section: Uncertain,
@@ -24,13 +26,15 @@ def water_scale(
 ) -> ScaleFactor:
     """Factor K from normalised intensity per mm to 1/mm, with K = (dΣ/dΩ)_water / ⟨(I_water - I_empty)/d⟩.
 
-    water, empty: (I, σ) each (m,), normalised; counts (m,) pixels per bin, the weights of the mean (unbiased, unlike
-    inverse variances estimated from the same counts); cross_section in 1/mm, e.g. 1.65e-3 (Dreiss et al. 2006,
-    J. Appl. Cryst. 39, 32) or 1.632e-3 at 20 °C (Orthaber et al. 2000, J. Appl. Cryst. 33, 1218).
+    water, empty: normalised; dark_sigma (m,) as in Curves; counts (m,) pixels per bin, the weights of the mean
+    (unbiased, unlike inverse variances estimated from the same counts); cross_section in 1/mm, e.g. 1.65e-3 (Dreiss
+    et al. 2006, J. Appl. Cryst. 39, 32) or 1.632e-3 at 20 °C (Orthaber et al. 2000, J. Appl. Cryst. 33, 1218).
     transmissions_rel: relative uncertainties of what water and empty cell were divided by, one factor for each curve.
     Raises BadInput if the window is empty, not flat, or water does not scatter more than the empty cell.
     """
-    level, sigma = (water[0] - empty[0]) / thickness_mm.value, np.hypot(water[1], empty[1]) / thickness_mm.value
+    level = (water.intensity - empty.intensity) / thickness_mm.value
+    dark = (water.dark_factor - empty.dark_factor) * dark_sigma
+    sigma = np.sqrt(water.statistical**2 + empty.statistical**2 + dark**2) / thickness_mm.value
     inside = (q_nm >= window_nm[0]) & (q_nm <= window_nm[1]) & np.isfinite(level) & (sigma > 0)
     where = f"water window {window_nm[0]:g}-{window_nm[1]:g} 1/nm"
     if inside.sum() < 5:
@@ -50,7 +54,8 @@ def water_scale(
         )
     factor = cross_section.value / mean.value
     share = (weight / weight.sum() / thickness_mm.value / mean.value)[:, None]  # of each curve in the level
-    factors = (share * np.stack([water[0][inside], empty[0][inside]], axis=1)).sum(axis=0) * transmissions_rel
+    both = np.stack([water.intensity[inside], empty.intensity[inside]], axis=1)
+    factors = (share * both).sum(axis=0) * transmissions_rel
     relative = np.sqrt(mean.relative**2 + cross_section.relative**2 + thickness_mm.relative**2 + (factors**2).sum())
     chi2 = float((((level - mean.value) / sigma) ** 2).sum() / (len(q) - 1))
     return ScaleFactor(Uncertain(factor, float(factor * relative)), "water", window_nm, slope.value / slope.error, chi2)

@@ -21,11 +21,11 @@ _FLOOR = 1e-9
 
 
 def shared_response(q_nm: Floats, sigma: Floats, shared: Floats, values: Floats, amplitude: float) -> Floats:
-    """U (n, 3, m): what one standard error of the shared background at each q does to (c, R₀, s) of each frame.
+    """U (n, 3, m): what one standard error of what the frames share, the background, does to (c, R₀, s) of each frame.
 
     q_nm (m,): the fit's window; sigma (n, m): √(statistical² + shared²) in 1/mm, not finite where a point did not
-    count; shared (m,): the background's part of it; values (n, 4), finite, in the order of types.FIT_COLUMNS;
-    amplitude: I(q) in 1/mm per µmol/L and nm⁶. c in µmol/L, R₀ in nm, s in nm².
+    count; shared (m,) or (n, m): what the frames have in common of it; values (n, 4), finite, in the order of
+    FIT_COLUMNS; amplitude: I(q) in 1/mm per µmol/L and nm⁶. c in µmol/L, R₀ in nm, s in nm².
 
     For weights in a fit over frames, take `values` from the smoothed series or the model, and so for
     `expected_covariance`: at each frame's own values the noise of U follows that of c, and where the shared part is
@@ -33,9 +33,9 @@ def shared_response(q_nm: Floats, sigma: Floats, shared: Floats, values: Floats,
     """
     n, m = sigma.shape
     response = np.empty((n, 3, m))
-    common = np.nan_to_num(shared, nan=0.0, posinf=0.0)
+    common = np.broadcast_to(np.nan_to_num(shared, nan=0.0, posinf=0.0), sigma.shape)
     for block in _blocks(n, m):
-        response[block] = _gains(q_nm, sigma[block], values[block], amplitude)[:, :3] * common
+        response[block] = _gains(q_nm, sigma[block], values[block], amplitude)[:, :3] * common[block, None]
     return response
 
 

@@ -1,12 +1,14 @@
 """Statistical, shared and scale uncertainties through scaling, averaging and subtraction (science.md §1).
 
-Statistical: independent per point and frame. Shared: the same error in every frame (the background's). Scale: one
-factor for everything. They are never merged on the way; an average over frames does not shrink the shared part.
+Statistical: independent per point and frame. Shared: the same error in every frame (the background's, the dark's).
+Scale: one factor for everything. They are never merged on the way; an average over frames does not shrink the shared
+part.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,27 +22,39 @@ def rescale(curves: Curves, factor: float, *, scale_rel: float, unit: str) -> Cu
         intensity=curves.intensity * factor,
         statistical=curves.statistical * abs(factor),
         shared=curves.shared * abs(factor),
+        dark_factor=curves.dark_factor * factor,
         scale_rel=scale_rel,
         unit=unit,
     )
 
 
-def average(intensity: Floats, statistical: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Weighted mean over frames of I (n, m) and its statistical σ (m,).
+class Mean(NamedTuple):
+    """Mean over frames: I and its statistical σ (m,), and how many times the dark's error is in it, as in Curves."""
+
+    intensity: Floats
+    statistical: Floats
+    dark_factor: float
+
+
+def average(curves: Curves, weights: Floats) -> Mean:
+    """Weighted mean over all frames, weights (n,).
 
     The weights (n,) are exposures (monitor counts), not inverse variances: those, estimated from the counts
     themselves, would favour frames that fluctuated low. A bin that any frame lacks is NaN.
     """
     w = (weights / weights.sum())[:, None]
-    mean: Floats = (w * intensity).sum(axis=0)
-    sigma: Floats = np.sqrt((w**2 * statistical**2).sum(axis=0))
-    return mean, sigma
+    return Mean(
+        (w * curves.intensity).sum(axis=0),
+        np.sqrt((w**2 * curves.statistical**2).sum(axis=0)),
+        float((w[:, 0] * curves.dark_factor).sum()),
+    )
 
 
 def subtract(curves: Curves, background: Background) -> Curves:
-    """I_sub = I - f·B; the background's σ joins the shared uncertainty."""
+    """I_sub = I - f·B; the background's σ joins the shared uncertainty, and as much of the dark's error cancels."""
     return replace(
         curves,
         intensity=curves.intensity - background.factor * background.intensity,
         shared=np.hypot(curves.shared, background.factor * background.sigma),
+        dark_factor=curves.dark_factor - background.factor * background.dark_factor,
     )

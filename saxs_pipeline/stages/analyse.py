@@ -120,7 +120,7 @@ def _joint_series(curves: Curves, fits: FitTable, quantities: Quantities, model:
     window = _window(model)
     sigma = np.where(np.isfinite(curves.intensity[rows]), curves.sigma[rows], np.nan)[:, window]
     smooth = _smoothed(np.log(quantities.time_s[rows]), fits.values[rows])
-    q, shared = curves.q_nm[window], curves.shared[window]
+    q, shared = curves.q_nm[window], curves.common[rows][:, window]
     response = shared_response(q, sigma, shared, smooth, fits.amplitude)
     covariance = expected_covariance(q, sigma, smooth, fits.amplitude)
     bias = BIAS * covariance[:, :, C] / smooth[:, C : C + 1]

@@ -162,7 +162,7 @@ def _known(values: Floats) -> tuple[Floats, Floats]:
 
 def _measured(result: Complete, rows: Ints, view: View) -> Measured:
     curves, fits, quantities = result.curves, result.fits, result.quantities
-    shared, intensity = curves.shared[result.window], curves.intensity[rows][:, result.window]
+    shared, intensity = curves.common[rows][:, result.window], curves.intensity[rows][:, result.window]
     response = shared_response(view.q_nm, view.sigma, shared, fits.values[rows], fits.amplitude)
 
     def linearised(model: Floats) -> tuple[Floats, Floats]:

@@ -1,36 +1,49 @@
-"""Frames → curves: pyFAI's geometry and sparse engine, with the variance given explicitly (science.md §1).
+"""Frames → curves: pyFAI's geometry and pixel-to-bin operator, sums of counts, and the variance that follows from them.
 
-I(q) = Σ (S - D - b) / Σ (F · Ω_rel · P) / (Ω_0 · monitor), σ(q) = √(Σ var) / Σ (F · Ω_rel · P) / (Ω_0 · monitor): per
-steradian and per monitor unit, as the beamline's own reduction has it (formats.md §1.4).
+I(q) = Σ (S - b - D) / Σ (F · Ω_rel · P) / (Ω_0 · monitor): per steradian and per monitor unit, as the beamline's own
+reduction has it (formats.md §1.4), and σ(q) = √(gain·Σ (S - b - D) + N·read²) / Σ (F · Ω_rel · P) / (Ω_0 · monitor).
+All sums but Σ S are the same for every frame (science.binning). The dark's own error, equal in all frames, stays apart.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saxs_pipeline.science import corrections
-from saxs_pipeline.types import Bools, Curves, Floats, FrameChunk
+from saxs_pipeline.science import binning, corrections
+from saxs_pipeline.science.binning import Bins, Limits, SplitPixels, Sums, WholePixels
+from saxs_pipeline.types import Bools, Curves, Floats, FrameChunk, Ints
 
 _SPLIT = {"none": "no", "bbox": "bbox", "full": "full"}
 
+COMPILE_FROM_PIXELS = 10**9
+"""Pixels of all frames from which on compiled sums save more than the seconds that they cost."""
+
+NO_PIXEL = 1e-6
+"""What is left of a bin whose pixels, shared with others, were all left out: rounding."""
+
+_KEPT = 2
+"""Operators in memory; a run needs one."""
+
 _building = threading.Lock()
 """pyFAI evaluates geometry with numexpr expressions shared by all integrators: two threads at once crash or get other
-numbers (docs/adr/0006). Everything but the integration itself happens under this lock."""
+numbers (docs/adr/0006). Building an operator happens under this lock."""
 
 
 @dataclass(frozen=True, eq=False)
 class IntegrationSpec:
-    """All that turns pixels into a curve; `key` names it, so that a worker builds its integrator once.
+    """All that turns pixels into a curve; `key` names it, so that a worker builds its operator once.
 
     geometry: pyFAI's `get_config()`; mask (ny, nx) True = not used; dark, dark_variance, flat (ny, nx) or None;
     pedestal, read_noise, saturation in ADU, gain in ADU per photon; q_range_nm of the bins' outer edges;
-    solid_angle_sr of a pixel (Ω_0).
+    solid_angle_sr of a pixel (Ω_0); dark_exposure_s: the dark grows with the exposure and is that of this one, None: it
+    is the same in every frame; pixels: in all frames to come, which decides only how they are added up.
     """
 
     key: str
@@ -51,52 +64,70 @@ class IntegrationSpec:
     dummy: float | None = None
     dummy_delta: float = 0.0
     saturation: float | None = None
+    dark_exposure_s: float | None = None
+    pixels: int = 0
+
+    @property
+    def limits(self) -> Limits:
+        """Pixel values that are no measurement."""
+        return Limits.of(self.dummy, self.dummy_delta, self.saturation)
+
+
+class _PerBin(NamedTuple):
+    """Sums over the used pixels of each bin, (…, m): w, w·F·Ω_rel·P, w·D, and the same of w² for variances."""
+
+    pixels: Floats
+    norm: Floats
+    dark: Floats
+    pixels_squared: Floats
+    dark_squared: Floats
 
 
 @dataclass(frozen=True, eq=False)
-class _Engine:
-    """pyFAI's sparse operator for a spec, the pixels' F·Ω_rel·P (float32), and what is subtracted from an image."""
+class _Operator:
+    """What a spec comes to: the bins, F·Ω_rel·P and D of each pixel (ny·nx,), what a bin has without rejected pixels,
+    and √Σ w²·var D / Σ w·F·Ω_rel·P (m,)."""
 
-    sparse: Any
-    norm: NDArray[np.float32]
-    offset: Floats | float
-    offset32: NDArray[np.float32] | np.float32
-
-
-class _Latest(threading.local):
-    """This thread's engine: a shared one silently returns other frames' results (formats.md §3.1)."""
-
-    key: str = ""
-    engine: _Engine | None = None
-
-
-_latest = _Latest()
+    bins: Bins
+    norm: Floats
+    dark: Floats
+    whole: _PerBin
+    dark_sigma: Floats
 
 
 def integrate(chunk: FrameChunk, spec: IntegrationSpec) -> Curves:
     """Curves per steradian and monitor unit of a chunk; frames that cannot be used get NaN and a problem."""
-    n, m = len(chunk.index), spec.bins
-    intensity, sigma, counts = np.full((n, m), np.nan), np.full((n, m), np.nan), np.zeros((n, m))
-    problems, notes = list(chunk.problems), [""] * n
-    for k in range(n):
-        problems[k] = problems[k] or image_problem(chunk.images[k], spec)
-        if not problems[k]:
-            intensity[k], sigma[k], counts[k], notes[k] = _integrate_image(chunk.images[k], spec)
+    operator = _operator(spec)
+    images = chunk.images.reshape(len(chunk.images), -1)
+    sums = _summing(images.dtype, spec, operator.bins)(images, operator.bins, spec.limits)
+    problems = tuple(
+        problem or _image_problem(image, empty, spec, operator.bins.used)
+        for image, empty, problem in zip(images, sums.empty.tolist(), chunk.problems, strict=True)
+    )
     usable = np.array([not problem for problem in problems])
-    norm: Floats = np.where(usable, spec.solid_angle_sr * chunk.monitor, np.nan)[:, None]
+    there, darks = _remaining(images, sums, spec, operator), _dark_share(chunk, spec)
+    signal = sums.raw - spec.pedestal * there.pixels - darks[:, None] * there.dark
+    squared = sums.raw_squared - spec.pedestal * there.pixels_squared - darks[:, None] * there.dark_squared
+    variance = corrections.bin_variance(squared, there.pixels_squared, spec.gain, spec.read_noise)
+    per_monitor = np.full(len(images), np.nan)
+    np.divide(1 / spec.solid_angle_sr, chunk.monitor, out=per_monitor, where=usable)
+    scale = np.full_like(signal, np.nan)  # a bin without pixels is NaN, not 0 ± 0
+    np.divide(per_monitor[:, None], there.norm, out=scale, where=there.pixels > 0)
     return Curves(
         q_nm=bin_centers(spec),
-        intensity=intensity / norm,
-        statistical=sigma / norm,
-        shared=np.zeros(m),
-        counts=counts,
+        intensity=signal * scale,
+        statistical=np.sqrt(variance) * scale,
+        shared=np.zeros(spec.bins),
+        counts=np.where(usable[:, None], there.pixels, 0.0),
         index=chunk.index,
         start_s=chunk.start_s,
         exposure_s=chunk.exposure_s,
-        problems=tuple(problems),
-        notes=tuple(notes),
+        problems=problems,
+        notes=_notes(images, sums, spec, operator.bins.used),
         unit="normalised",
         correlated=spec.splitting != "none",
+        dark_sigma=operator.dark_sigma,
+        dark_factor=np.where(usable, darks * per_monitor, 0.0),
     )
 
 
@@ -118,21 +149,7 @@ def build_integrator(geometry: Mapping[str, Any]) -> Any:
 
     integrator = AzimuthalIntegrator()
     integrator.set_config(dict(geometry))
-    integrator.empty = np.nan
     return integrator
-
-
-def image_problem(image: NDArray[Any], spec: IntegrationSpec) -> str:
-    """Why a frame is no measurement ("all_zero", "nan"), or ""; a few rows decide for nearly every good frame."""
-    if not image[: image.shape[0] // 8].any() and not image.any():
-        return "all_zero: every pixel is 0, the frame was not recorded"
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        bad = ~np.isfinite(image) & ~spec.mask
-        if spec.dummy is not None and np.isnan(spec.dummy):
-            bad &= ~np.isnan(image)
-        if bad.any():
-            return f"nan: {bad.sum()} unmasked pixels are not finite"
-    return ""
 
 
 def pixel_q_nm(integrator: Any, shape: tuple[int, ...]) -> Floats:
@@ -142,45 +159,120 @@ def pixel_q_nm(integrator: Any, shape: tuple[int, ...]) -> Floats:
     return q
 
 
-def _integrate_image(image: NDArray[Any], spec: IntegrationSpec) -> tuple[Floats, Floats, Floats, str]:
-    """I and σ (m,) per pixel norm, pixels per bin, and a note on the frame."""
-    engine = _engine(spec)
-    signal = corrections.signal(image, engine.offset32 if image.dtype.itemsize <= 2 else engine.offset)
-    variance = corrections.pixel_variance(signal, spec.gain, spec.read_noise, spec.dark_variance)
-    bad = corrections.not_measured(image, spec.dummy, spec.dummy_delta, spec.saturation)
-    note = ""
-    if bad is not None:
-        signal[bad] = np.nan
-        if (corrections.saturated(image, spec.dummy, spec.dummy_delta, spec.saturation) & ~spec.mask).any():
-            note = "saturated"
-    sums = engine.sparse.integrate_ng(signal, variance=variance, flat=engine.norm)
-    norm = np.where(sums.count > 0, sums.normalization, np.nan)  # a bin without pixels is NaN, not 0 ± 0
-    return sums.signal / norm, np.sqrt(sums.variance) / norm, sums.count, note
+# --- the frames ------------------------------------------------------------------------------------------------------
 
 
-def _engine(spec: IntegrationSpec) -> _Engine:
-    if _latest.engine is None or _latest.key != spec.key:
-        with _building:
-            _latest.engine, _latest.key = _build_engine(spec), spec.key
-    return _latest.engine
+def _summing(dtype: np.dtype[Any], spec: IntegrationSpec, bins: Bins) -> Callable[..., Sums]:
+    """How images of this type are added up; all ways that fit give the same bits."""
+    if not isinstance(bins, WholePixels) or dtype.kind not in "iu" or dtype == np.uint64:
+        return binning.sums
+    if spec.pixels < COMPILE_FROM_PIXELS:
+        return binning.whole_sums
+    from saxs_pipeline.stages import compiled
+
+    return compiled.whole_sums
 
 
-def _build_engine(spec: IntegrationSpec) -> _Engine:
+def _image_problem(image: NDArray[Any], empty: bool, spec: IntegrationSpec, used: Bools) -> str:
+    """Why a frame (ny·nx,) is no measurement ("all_zero", "nan"), or ""."""
+    if empty:
+        return "all_zero: every pixel is 0, the frame was not recorded"
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        bad = ~np.isfinite(image) & used & ~spec.limits.dummies(image)
+        if bad.any():
+            return f"nan: {bad.sum()} unmasked pixels are not finite"
+    return ""
+
+
+def _remaining(images: NDArray[Any], sums: Sums, spec: IntegrationSpec, operator: _Operator) -> _PerBin:
+    """Sums over the pixels that count in each frame, (n, m): all used ones but those that were no measurement."""
+    rows = _PerBin(*(np.repeat(part[None], len(images), axis=0) for part in operator.whole))
+    for k in np.flatnonzero(sums.rejected):
+        pixels = np.flatnonzero(spec.limits.reject(images[k]) & operator.bins.used)
+        for row, lost in zip(rows, _per_bin(operator.bins, operator.norm, operator.dark, pixels), strict=True):
+            row[k] -= lost
+        rows.pixels[k][rows.pixels[k] < NO_PIXEL] = 0
+    return rows
+
+
+def _notes(images: NDArray[Any], sums: Sums, spec: IntegrationSpec, used: Bools) -> tuple[str, ...]:
+    """ "saturated" for frames of which saturated pixels were left out."""
+    return tuple(
+        "saturated" if rejected and (spec.limits.saturated(image) & used).any() else ""
+        for image, rejected in zip(images, sums.rejected.tolist(), strict=True)
+    )
+
+
+def _dark_share(chunk: FrameChunk, spec: IntegrationSpec) -> Floats:
+    """How many times the dark is in each frame, (n,)."""
+    if spec.dark is None or spec.dark_exposure_s is None:
+        return np.full(len(chunk.index), 0.0 if spec.dark is None else 1.0)
+    return chunk.exposure_s / spec.dark_exposure_s
+
+
+# --- the operator ----------------------------------------------------------------------------------------------------
+
+_operators: OrderedDict[str, _Operator] = OrderedDict()
+
+
+def _operator(spec: IntegrationSpec) -> _Operator:
+    """The operator of a spec, built once per process; it is never changed, so threads may share it."""
+    with _building:
+        if spec.key not in _operators:
+            _operators[spec.key] = _build(spec)
+            if len(_operators) > _KEPT:
+                _operators.popitem(last=False)
+        _operators.move_to_end(spec.key)
+        return _operators[spec.key]
+
+
+def _build(spec: IntegrationSpec) -> _Operator:
     integrator, shape = build_integrator(spec.geometry), spec.mask.shape
     norm = np.ones(shape) if spec.flat is None else spec.flat.copy()
     if spec.solid_angle:
         norm *= integrator.solidAngleArray(shape)
     if spec.polarization is not None:
         norm *= integrator.polarization(shape, spec.polarization)
+    bins = _bins(integrator, spec)
+    dark = np.zeros(norm.size) if spec.dark is None else spec.dark.ravel()
+    whole = _per_bin(bins, norm.ravel(), dark)
+    dark_sigma = np.full(spec.bins, np.nan)
+    spread = np.zeros(norm.size) if spec.dark_variance is None else spec.dark_variance.ravel()
+    np.divide(np.sqrt(bins.sum_squared(spread)), whole.norm, out=dark_sigma, where=whole.pixels > 0)
+    return _Operator(bins, norm.ravel(), dark, whole, dark_sigma)
+
+
+def _bins(integrator: Any, spec: IntegrationSpec) -> Bins:
+    """pyFAI's own assignment of pixels to bins, bit for bit that of its `integrate1d`."""
     sparse = integrator.setup_sparse_integrator(
-        shape,
+        spec.mask.shape,
         spec.bins,
         mask=spec.mask,
         pos0_range=spec.q_range_nm,
         unit="q_nm^-1",
         split=_SPLIT[spec.splitting],
-        algo="CSC",
+        algo="CSR",
         empty=np.nan,
     )
-    offset = spec.pedestal if spec.dark is None else spec.pedestal + spec.dark
-    return _Engine(sparse, norm.astype(np.float32), offset, np.asarray(offset).astype(np.float32))
+    if spec.splitting == "none":
+        label = np.full(spec.mask.size, spec.bins, np.uint16 if spec.bins < 2**16 else np.int32)
+        label[sparse.indices] = np.repeat(np.arange(spec.bins, dtype=label.dtype), np.diff(sparse.indptr))
+        return WholePixels(label, spec.bins)
+    from scipy.sparse import csr_array
+
+    share = csr_array((sparse.data, sparse.indices, sparse.indptr), (spec.bins, spec.mask.size), dtype=np.float64)
+    return SplitPixels(share.tocsc(), share.multiply(share).tocsc())
+
+
+def _per_bin(bins: Bins, norm: Floats, dark: Floats, pixels: Ints | None = None) -> _PerBin:
+    """Sums of all used pixels, or of these."""
+    if pixels is not None:
+        norm, dark = norm[pixels], dark[pixels]
+    one = np.ones(norm.size)
+    return _PerBin(
+        bins.sum(one, pixels),
+        bins.sum(norm, pixels),
+        bins.sum(dark, pixels),
+        bins.sum_squared(one, pixels),
+        bins.sum_squared(dark, pixels),
+    )

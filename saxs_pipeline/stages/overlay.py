@@ -117,7 +117,7 @@ def _series_errors(result: RunResult, quantities: Quantities, near: Ints, weight
     window = np.isfinite(result.model).any(axis=0)
     sigma = np.where(np.isfinite(curves.intensity[frames]), curves.sigma[frames], np.nan)[:, window]
     values, covariance = fits.values[frames], fits.covariance[frames][:, :3, :3]
-    response = shared_response(curves.q_nm[window], sigma, curves.shared[window], values, fits.amplitude)
+    response = shared_response(curves.q_nm[window], sigma, curves.common[frames][:, window], values, fits.amplitude)
     own = np.linalg.cholesky(independent_covariance(covariance, response))
     gradient = _gradient(values, quantities.c_nc_umol_L.value[frames], quantities.yield_.value[frames])
     by_frame = np.zeros((len(near), 2, len(frames), 3))

@@ -6,6 +6,7 @@ import numpy as np
 
 from saxs_pipeline.config import Intensity
 from saxs_pipeline.science import calibration, uncertainty
+from saxs_pipeline.science.uncertainty import Mean
 from saxs_pipeline.types import Background, BadInput, Curves, Floats, ScaleFactor, Uncertain
 
 
@@ -22,8 +23,8 @@ def absolute(curves: Curves, scale: ScaleFactor | None, intensity: Intensity) ->
     return uncertainty.rescale(curves, factor, scale_rel=float(relative), unit=unit)
 
 
-def mean_curve(curves: Curves, weights: Floats, what: str) -> tuple[Floats, Floats]:
-    """Mean I(q) and σ, (m,), of the usable frames, weighted by `weights` (n,), their monitor counts.
+def mean_curve(curves: Curves, weights: Floats, what: str) -> Mean:
+    """Mean of the usable frames, weighted by `weights` (n,), their monitor counts.
 
     Raises BadInput if no frame of `what` is usable.
     """
@@ -31,7 +32,7 @@ def mean_curve(curves: Curves, weights: Floats, what: str) -> tuple[Floats, Floa
     if not good.any():
         reason = next(iter(curves.problems), "no frames")
         raise BadInput(f"none of the {len(good)} frames of {what} is usable ({reason}); check the files")
-    return uncertainty.average(curves.intensity[good], curves.statistical[good], weights[good])
+    return uncertainty.average(curves.rows(good), weights[good])
 
 
 def water_scale(water: Curves, empty: Curves, monitors: tuple[Floats, Floats], intensity: Intensity) -> ScaleFactor:
@@ -44,6 +45,7 @@ def water_scale(water: Curves, empty: Curves, monitors: tuple[Floats, Floats], i
         water.q_nm,
         mean_curve(water, monitors[0], "water"),
         mean_curve(empty, monitors[1], "the empty cell"),
+        water.dark_sigma,
         counts[0] if len(counts) else water.counts[0],
         cross_section=settings.cross_section,
         thickness_mm=settings.thickness,
@@ -63,8 +65,9 @@ def background(
 
     That of a transmission of its own moves all of it together; point by point it is that share of B.
     """
-    mean, sigma = mean_curve(curves, weights, "the background")
-    return Background(mean, np.hypot(sigma, mean * _relative(transmission)), source, factor)
+    mean = mean_curve(curves, weights, "the background")
+    sigma = np.hypot(mean.statistical, mean.intensity * _relative(transmission))
+    return Background(mean.intensity, sigma, source, factor, mean.dark_factor)
 
 
 def subtract(curves: Curves, background: Background | None) -> Curves:

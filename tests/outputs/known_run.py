@@ -133,6 +133,8 @@ def make_curves(n, m, rng):
         exposure,
         tuple(problems),
         tuple(notes),
+        dark_sigma=0.1 * shared,
+        dark_factor=np.linspace(-1, 1, n),
         scale_rel=0.012,
     )
     return curves, model - 1e-4
@@ -253,6 +255,7 @@ def only(result, keep):
         index=c.index[keep],
         start_s=c.start_s[keep],
         exposure_s=c.exposure_s[keep],
+        dark_factor=c.dark_factor[keep],
         problems=tuple(c.problems[i] for i in keep),
         notes=tuple(c.notes[i] for i in keep),
     )

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from saxs_pipeline.science.calibration import water_scale
+from saxs_pipeline.science.uncertainty import Mean
 from saxs_pipeline.types import BadInput, Uncertain
 
 Q = np.linspace(0.1, 5, 200)
@@ -14,15 +15,17 @@ def measure(rng, slope=0.0, relative=0.02, level=1.65e-3, k=4.0, d=2.0):
     water = level * (1 + slope * (Q - 2.5)) * d / k
     sigma = relative * np.full_like(Q, level * d / k)
     return (
-        (glass + water + rng.normal(0, sigma), sigma),
-        (glass + rng.normal(0, sigma), sigma),
+        Mean(glass + water + rng.normal(0, sigma), sigma, 0.0),
+        Mean(glass + rng.normal(0, sigma), sigma, 0.0),
         np.round(Q * 300) + 1,
     )
 
 
 def scale(measured, **changes):
     settings = {"cross_section": Uncertain(1.65e-3), "thickness_mm": Uncertain(2.0), "window_nm": WINDOW}
-    return water_scale(Q, *measured, **(settings | changes))
+    water, empty, counts = measured
+    dark_sigma = changes.pop("dark_sigma", np.zeros_like(Q))
+    return water_scale(Q, water, empty, dark_sigma, counts, **(settings | changes))
 
 
 def test_the_factor_comes_back_with_an_honest_error():
@@ -41,7 +44,8 @@ def test_uncertainties_of_cross_section_and_thickness_add_in_quadrature():
 
 def test_transmissions_scale_each_curve_as_a_whole():
     """Water twice the empty cell: 1 % of water's transmission is 2 % of the difference, 1 % of the cell's is 1 %."""
-    flat = (np.full_like(Q, 2.0), np.full_like(Q, 1e-9)), (np.full_like(Q, 1.0), np.full_like(Q, 1e-9)), np.ones_like(Q)
+    none = np.full_like(Q, 1e-9)
+    flat = Mean(np.full_like(Q, 2.0), none, 0.0), Mean(np.full_like(Q, 1.0), none, 0.0), np.ones_like(Q)
     for transmissions, expected in (((0.01, 0.0), 0.02), ((0.0, 0.01), 0.01), ((0.01, 0.01), np.hypot(0.02, 0.01))):
         assert scale(flat, transmissions_rel=transmissions).factor.relative == pytest.approx(expected, rel=1e-6)
 
@@ -65,5 +69,5 @@ def test_swapped_files_and_empty_windows_are_refused():
 
 def test_bins_without_pixels_do_not_count():
     water, empty, counts = measure(np.random.default_rng(8))
-    water[0][60:80], counts[60:80] = np.nan, 0
+    water.intensity[60:80], counts[60:80] = np.nan, 0
     assert scale((water, empty, counts)).factor.value == pytest.approx(4.0, rel=0.02)

@@ -45,8 +45,20 @@ def simulated(truth, start=START, seed=0, noise=2e-4, background_frames=10.0):
     shared = noise / np.sqrt(Q * background_frames)
     error = statistical * rng.standard_normal((n, Q.size)) + shared * rng.standard_normal(Q.size)
     notes = tuple("background" if t < 0 else "" for t in start)
-    ones, exposure = np.ones((n, Q.size)), np.full(n, EXPOSURE)
-    return Curves(Q, cross_section + error, statistical, shared, ones, np.arange(n), start, exposure, ("",) * n, notes)
+    return Curves(
+        q_nm=Q,
+        intensity=cross_section + error,
+        statistical=statistical,
+        shared=shared,
+        counts=np.ones((n, Q.size)),
+        index=np.arange(n),
+        start_s=start,
+        exposure_s=np.full(n, EXPOSURE),
+        problems=("",) * n,
+        notes=notes,
+        dark_sigma=np.zeros(Q.size),
+        dark_factor=np.zeros(n),
+    )
 
 
 def inputs(curves, sample=SAMPLE):

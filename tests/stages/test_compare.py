@@ -296,6 +296,8 @@ def run(seed=0, shuffled=False, noise=1.0):
         exposure_s=np.full(90, 0.1),
         problems=("",) * 90,
         notes=("",) * 90,
+        dark_sigma=np.zeros(Q.size),
+        dark_factor=np.zeros(90),
         scale_rel=0.01,
     )
     settings = Model.model_construct(q_min=0.1, q_max=4.9, radius=(0.5, 4.0), sigma=(0.02, 0.6))

@@ -34,6 +34,8 @@ def curves(c, radius=1.6, width=0.15, seed=0, problems=None, sigma=SIGMA):
         exposure_s=np.ones(n),
         problems=tuple(problems or [""] * n),
         notes=("",) * n,
+        dark_sigma=np.zeros(len(Q)),
+        dark_factor=np.zeros(n),
     )
 
 

@@ -12,7 +12,13 @@ import pytest
 from pyFAI.detectors import Detector
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
-from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, integrate, pixel_solid_angle
+from saxs_pipeline.stages.integrate import (
+    COMPILE_FROM_PIXELS,
+    IntegrationSpec,
+    bin_centers,
+    integrate,
+    pixel_solid_angle,
+)
 from saxs_pipeline.types import FrameChunk
 
 SHAPE = (120, 140)
@@ -60,28 +66,94 @@ def images():
     return (1.6 * rng.poisson(30, (24, *SHAPE)) + 10 + rng.normal(0, 3, (24, *SHAPE))).round().astype(np.uint16)
 
 
-def test_equals_pyfai_frame_by_frame(ai, spec, images):
-    curves = integrate(chunk(images), spec)
+def by_pyfai(ai, spec, image, **changes):
+    """I and σ of one image, per pixel norm, and the number of pixels, by pyFAI's exact engine."""
+    signal = image - spec.pedestal - spec.dark
+    return ai.integrate1d(
+        signal,
+        BINS,
+        unit="q_nm^-1",
+        radial_range=spec.q_range_nm,
+        variance=spec.gain * signal + spec.read_noise**2,
+        flat=spec.flat,
+        polarization_factor=spec.polarization,
+        **{"mask": spec.mask, "method": ("no", "csr", "python")} | changes,
+    )
+
+
+def assert_same(curves, k, oracle, norm):
+    filled = oracle.count > 0
+    assert filled.sum() > 40
+    np.testing.assert_allclose(curves.intensity[k][filled], oracle.intensity[filled] / norm, rtol=1e-5)
+    np.testing.assert_allclose(curves.statistical[k][filled], oracle.sigma[filled] / norm, rtol=1e-5)
+    np.testing.assert_allclose(curves.counts[k], oracle.count, rtol=1e-6)
+    np.testing.assert_allclose(curves.q_nm, oracle.radial, rtol=1e-5)
+
+
+DTYPES = ["uint8", "uint16", "int16", "uint32", "int32", "int64", "uint64", "float32", "float64"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "pixels"), [*((dtype, 0) for dtype in DTYPES), ("uint16", COMPILE_FROM_PIXELS)], ids=str
+)
+def test_equals_pyfai_frame_by_frame(ai, spec, images, dtype, pixels):
+    curves = integrate(chunk(images.astype(dtype)), replace(spec, pixels=pixels))
     for k in (0, 7, 23):
-        signal = images[k] - 10.0 - spec.dark
-        oracle = ai.integrate1d(
-            signal,
-            BINS,
-            unit="q_nm^-1",
-            radial_range=spec.q_range_nm,
-            variance=1.6 * np.maximum(signal, 0) + 9 + 0.3,
-            mask=spec.mask,
-            flat=spec.flat,
-            polarization_factor=0.97,
-            method=("no", "csr", "python"),
+        assert_same(curves, k, by_pyfai(ai, spec, images[k]), spec.solid_angle_sr * 1e5)
+
+
+@pytest.mark.parametrize("splitting", ["bbox", "full"])
+def test_equals_pyfai_with_pixel_splitting(ai, spec, images, splitting):
+    split = replace(spec, key=splitting, splitting=splitting)
+    curves = integrate(chunk(images), split)
+    oracle = by_pyfai(ai, spec, images[3], method=(splitting, "csr", "python"))
+    assert_same(curves, 3, oracle, spec.solid_angle_sr * 1e5)
+    spoiled = images[3:4].copy()
+    spoiled[0, 80:90, 20:100] = 65535
+    curves = integrate(chunk(spoiled), replace(split, key=splitting + " hole", saturation=60000.0))
+    oracle = by_pyfai(ai, spec, images[3], mask=spec.mask | (spoiled[0] == 65535), method=(splitting, "csr", "python"))
+    assert_same(curves, 0, oracle, spec.solid_angle_sr * 1e5)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "int32"])
+def test_compiled_sums_are_the_same_to_the_last_bit(spec, images, dtype):
+    """Also with dummies, saturated pixels and frames of zeros, which are looked for on the way."""
+    frames = images.astype(dtype)
+    frames[1, 10:14, 3::7], frames[2, :, 90], frames[5] = 3, frames.max(), 0
+    for changes in ({}, {"dummy": 3.0}, {"dummy": 2.0, "dummy_delta": 1.5, "saturation": float(frames.max())}):
+        wanted = replace(spec, key=f"{dtype} {changes}", **changes)
+        plain, compiled = (integrate(chunk(frames), replace(wanted, pixels=n)) for n in (0, COMPILE_FROM_PIXELS))
+        for name in ("intensity", "statistical", "counts"):
+            np.testing.assert_array_equal(getattr(plain, name), getattr(compiled, name))
+        assert plain.problems == compiled.problems
+        assert plain.problems[5].startswith("all_zero")
+        assert plain.notes == compiled.notes
+        assert (plain.notes[2] == "saturated") == ("saturation" in changes)
+
+
+def test_the_error_of_the_dark_stays_apart_and_has_the_size_of_a_simulation(spec, images):
+    """Frames that only differ in the dark that was measured scatter by dark_factor · dark_sigma."""
+    rng = np.random.default_rng(5)
+    level, spread = 2.0 + rng.random(SHAPE), np.full(SHAPE, 0.3)
+    curves = [
+        integrate(
+            chunk(images[:1]),
+            replace(spec, key=f"dark {k}", dark=level + rng.normal(0, spread**0.5), dark_variance=spread),
         )
-        norm = spec.solid_angle_sr * 1e5
-        filled = oracle.count > 0
-        assert filled.sum() > 40
-        np.testing.assert_allclose(curves.intensity[k][filled], oracle.intensity[filled] / norm, rtol=1e-5)
-        np.testing.assert_allclose(curves.statistical[k][filled], oracle.sigma[filled] / norm, rtol=1e-5)
-        np.testing.assert_array_equal(curves.counts[k], oracle.count)
-        np.testing.assert_allclose(curves.q_nm, oracle.radial, rtol=1e-5)
+        for k in range(12)
+    ]
+    scatter = np.std([c.intensity[0] for c in curves], axis=0, ddof=1)
+    stated = curves[0].common[0]
+    assert np.nanmean(scatter**2 / stated**2) == pytest.approx(1.0, abs=0.2)
+    assert not curves[0].shared.any()
+
+
+def test_a_dark_scaled_with_the_exposure(spec, images):
+    """Frames of half the dark's exposure have half of its current, and the whole pedestal."""
+    scaled = integrate(chunk(images[:2]), replace(spec, key="scaled", dark_exposure_s=0.15))
+    half = integrate(chunk(images[:2]), replace(spec, key="half", dark=spec.dark / 2))
+    np.testing.assert_allclose(scaled.intensity, half.intensity, rtol=1e-9)
+    np.testing.assert_allclose(scaled.common, integrate(chunk(images[:2]), spec).common / 2, rtol=1e-9)
 
 
 def test_equals_the_beamlines_formula_written_out(ai, spec, images):
@@ -116,8 +188,8 @@ def test_integers_above_2_to_24_keep_their_sum(spec):
     np.testing.assert_allclose(values[curves.counts[0] > 0], 2**26 + 5, rtol=1e-7)
 
 
-def test_threads_do_not_share_an_integrator(spec, images):
-    """One integrator shared between threads returns other frames' results; here every thread has its own."""
+def test_threads_share_an_operator_and_return_their_own_frames(spec, images):
+    """One integrator shared between threads returns other frames' results; the operator here is never changed."""
     expected = integrate(chunk(images), spec).intensity
 
     def one(k):

@@ -61,6 +61,8 @@ def runs(statistical, shared, n=1, seed=0):
         exposure_s=np.full(frames, 0.1),
         problems=("",) * frames,
         notes=("",) * frames,
+        dark_sigma=np.zeros(Q.size),
+        dark_factor=np.zeros(frames),
         scale_rel=0.03,
     )
     table, model = fit_stage.fit(curves, SETTINGS, FACTOR)
