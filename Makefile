@@ -43,6 +43,8 @@ check: .venv/.installed-test chromium
 
 bench: .venv/.installed-test
 	$(BIN)/python benchmarks/end_to_end.py
+	$(BIN)/python benchmarks/integration.py
+	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/kinetics.py
 	$(BIN)/python benchmarks/kinetic_fit.py 20

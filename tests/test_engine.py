@@ -26,6 +26,7 @@ from saxs_pipeline.engine_config import Engine, Slurm
 from saxs_pipeline.engine_processes import worker_processes
 from saxs_pipeline.plan import pieces, prepare
 from saxs_pipeline.runfile import load
+from saxs_pipeline.stages.integrate import COMPILE_FROM_PIXELS
 from saxs_pipeline.types import BadInput, ChunkResult
 from tests.conftest import variant
 
@@ -172,6 +173,26 @@ def test_pieces_cover_the_given_frames_and_no_others(frames, size):
 
 def values(chunks: list[ChunkResult]) -> np.ndarray:
     return np.concatenate([c.fits.values for c in sorted(chunks, key=lambda chunk: chunk.curves.index[0])])
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_two_workers_give_the_bits_of_one_twenty_times(beamtime, scheduler):
+    """However frames are cut into chunks, with the compiled sums and without."""
+    plain = prepare(load(beamtime / "run.yaml"))
+    assert plain.spec is not None
+    compiled = replace(plain, spec=replace(plain.spec, pixels=COMPILE_FROM_PIXELS))
+    alone: list[ChunkResult] = []
+    with pool(Engine(scheduler="synchronous")) as here:
+        here.run(plain, [(0, len(plain))], alone.append)
+    with pool(Engine(scheduler=scheduler, workers=2)) as opened:
+        for k in range(20):
+            chunks: list[ChunkResult] = []
+            opened.run((plain, compiled)[k % 2], pieces(range(len(plain)), 3 + k), chunks.append)
+            chunks.sort(key=lambda chunk: chunk.curves.index[0])
+            for name in ("intensity", "statistical", "counts", "dark_factor"):
+                together = np.concatenate([getattr(chunk.curves, name) for chunk in chunks])
+                np.testing.assert_array_equal(together, getattr(alone[0].curves, name))
+            np.testing.assert_array_equal(values(chunks), values(alone))
 
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "processes"])

@@ -40,11 +40,12 @@ def dark_from_sums(total: Floats, squares: Floats, n: int, *, pedestal: float, g
 
 
 def bin_variance(signal_adu: Floats, weight: Floats, gain: float, read_noise: float) -> Floats:
-    """Variance in ADU² of Σ (S - D - b) over the pixels of a bin: gain·max(Σ (S - D - b), 0) + N·read².
+    """Variance in ADU² of Σ (S - D - b) over the pixels of a bin: gain·Σ (S - D - b) + N·read².
 
-    signal_adu: that sum; weight: N, the number of pixels; gain in ADU per photon. The signal is known to be positive
-    for the bin, not for its pixels: to cut each of them off at 0 would count noise as photons (docs/adr/0010). Of a
-    photon counter without a single photon in the bin the variance is that of one.
+    signal_adu: that sum; weight: N, the number of pixels; gain in ADU per photon. A sum below zero is noise, as one
+    above it may be; both count, or noise would be taken for photons (docs/adr/0010), but at least half of the read-out
+    noise comes out. Of a photon counter without a single photon in the bin the variance is that of one.
     """
-    variance: Floats = gain * np.maximum(signal_adu, 0) + read_noise**2 * weight
+    readout = read_noise**2 * weight
+    variance: Floats = np.maximum(gain * signal_adu + readout, readout / 2)
     return np.where((variance == 0) & (weight > 0), gain**2, variance)

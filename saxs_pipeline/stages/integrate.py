@@ -227,19 +227,28 @@ def _operator(spec: IntegrationSpec) -> _Operator:
 
 
 def _build(spec: IntegrationSpec) -> _Operator:
-    integrator, shape = build_integrator(spec.geometry), spec.mask.shape
+    integrator = build_integrator(spec.geometry)
+    return _with_dark(_bins(integrator, spec), _norm(integrator, spec), spec)
+
+
+def _norm(integrator: Any, spec: IntegrationSpec) -> Floats:
+    """F·Ω_rel·P of each pixel, (ny·nx,)."""
+    shape = spec.mask.shape
     norm = np.ones(shape) if spec.flat is None else spec.flat.copy()
     if spec.solid_angle:
         norm *= integrator.solidAngleArray(shape)
     if spec.polarization is not None:
         norm *= integrator.polarization(shape, spec.polarization)
-    bins = _bins(integrator, spec)
+    return norm.ravel()
+
+
+def _with_dark(bins: Bins, norm: Floats, spec: IntegrationSpec) -> _Operator:
     dark = np.zeros(norm.size) if spec.dark is None else spec.dark.ravel()
-    whole = _per_bin(bins, norm.ravel(), dark)
+    whole = _per_bin(bins, norm, dark)
     dark_sigma = np.full(spec.bins, np.nan)
     spread = np.zeros(norm.size) if spec.dark_variance is None else spec.dark_variance.ravel()
     np.divide(np.sqrt(bins.sum_squared(spread)), whole.norm, out=dark_sigma, where=whole.pixels > 0)
-    return _Operator(bins, norm.ravel(), dark, whole, dark_sigma)
+    return _Operator(bins, norm, dark, whole, dark_sigma)
 
 
 def _bins(integrator: Any, spec: IntegrationSpec) -> Bins:
