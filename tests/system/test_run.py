@@ -154,7 +154,8 @@ def test_the_example_configurations_run(tmp_path, config, layout):
     text = (ROOT / "configs" / f"{config}.yaml").read_text(encoding="utf-8")
     path = folder / f"{config}.yaml"
     path.write_text(re.sub(r"zero: [\d.]+ s", zero, text), encoding="utf-8")
-    series = read_table(run(path) / "series.csv")
+    whole = config == "id02-cdse"  # the others differ from it in how frames are read
+    series = read_table(run(path) / "series.csv" if whole else series_of(path))
     truth = read_table(folder / "truth.csv")
     last = np.flatnonzero(np.isfinite(series["r_nm"]))[-1]
     assert series["r_nm"][last] == pytest.approx(truth["r_nm"][last], abs=0.01)
