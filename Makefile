@@ -21,8 +21,8 @@ install: .venv/.installed
 demo: install
 	$(BIN)/saxs-pipeline run sample_data/run.yaml
 
-# Two processes; the tests of a file stay together and share what they set up.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# Two processes; the tests of a file stay together and share what they set up, the longest files first (conftest.py).
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/.installed-test chromium
 	$(PYTEST)

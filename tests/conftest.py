@@ -9,15 +9,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Before numpy is there: test processes as many as cores, each with as many threads of BLAS, wait for one another.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = Path(os.environ.get("SAXS_REAL_DATA", ROOT.parent / "shared" / "data"))
 FRAMES = 40
+LONGEST = (
+    *("system/test_reaction", "test_readme", "system/test_resume", "live/test_processes", "test_engine"),
+    *("stages/test_compare", "system/test_run", "live/test_follow", "contract/test_cluster", "browser/test_page"),
+    *("test_house", "system/test_choices", "system/test_references", "science/test_buildup"),
+)
+"""Files that take longest: they come first, so that in the end no process waits for another one's last file."""
 
 # A shell that puts the tests into the background makes them, and all they start, deaf to Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {ROOT / "tests" / f"{name}.py": k for k, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(scope="session")
@@ -48,11 +62,35 @@ def variant(folder: Path, name: str, *changes: tuple[str, str]) -> Path:
     return path
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """`saxs-pipeline ARGUMENTS`, as a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "saxs_pipeline", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+    line = [sys.executable, "-m", "saxs_pipeline", *map(str, arguments)]
+    return subprocess.run(line, env=os.environ | environment, capture_output=True, text=True, check=False)
+
+
+def invoke(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """What `saxs-pipeline ARGUMENTS` says and does, without the seconds that a process of its own imports for."""
+    from click.testing import CliRunner
+
+    from saxs_pipeline.apps.cli import main
+
+    line, unraisable = [str(argument) for argument in arguments], sys.unraisablehook
+    try:
+        done = CliRunner().invoke(main, line, catch_exceptions=False)
+    finally:
+        sys.unraisablehook = unraisable
+    return subprocess.CompletedProcess(line, done.exit_code, done.stdout, done.stderr)
+
+
+def series_of(run_file: Path) -> Path:
+    """series.csv of a run as NAME.csv beside its NAME.yaml; figures and reports, which take longer, are not drawn."""
+    from saxs_pipeline import runfile
+    from saxs_pipeline.apps import batch
+    from saxs_pipeline.outputs import tables
+
+    table = run_file.with_suffix(".csv")
+    tables.write_series(batch.compute(runfile.load(run_file), quiet=True), table)
+    return table
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:

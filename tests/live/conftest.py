@@ -14,6 +14,8 @@ from saxs_pipeline import engine, runfile
 from saxs_pipeline.apps import batch, live
 from saxs_pipeline.apps.snapshot import Latest, Snapshot
 from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.simulation import simulate
+from tests.conftest import series_of
 
 DEADLINE_S = 30.0
 
@@ -50,15 +52,36 @@ def following(path: Path) -> Iterator[Following]:
 
 def reference(path: Path) -> bytes:
     """series.csv of a batch run."""
-    run = runfile.load(path)
-    batch.write(batch.compute(run, quiet=True), run)
-    return (run.config.output.folder / "series.csv").read_bytes()
+    return series_of(path).read_bytes()
 
 
 def without_frames(beamtime: Path, folder: Path) -> Path:
     """The beamtime with its references, before the scan has begun; its run file."""
     shutil.copytree(beamtime, folder, ignore=shutil.ignore_patterns("cdse_*", "results*"))
     return folder / "run.yaml"
+
+
+@pytest.fixture(scope="session")
+def edf(tmp_path_factory) -> Path:
+    """24 frames, one EDF file each; tests copy it."""
+    return _simulated(tmp_path_factory, "edf")
+
+
+@pytest.fixture(scope="session")
+def p21(tmp_path_factory) -> Path:
+    """24 frames of a .fio scan; tests copy it."""
+    return _simulated(tmp_path_factory, "p21")
+
+
+def _simulated(tmp_path_factory: pytest.TempPathFactory, layout: str) -> Path:
+    return simulate("id02-cdse", tmp_path_factory.mktemp(layout) / layout, seed=5, frames=24, layout=layout).parent
+
+
+def copied(beamtime: Path, folder: Path, *without: str) -> Path:
+    """A copy, all files as new, but for those of some patterns; its folder."""
+    return shutil.copytree(
+        beamtime, folder, ignore=shutil.ignore_patterns("results*", *without), copy_function=shutil.copyfile
+    )
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import h5py
 import numpy as np
 import pytest
 
-from saxs_pipeline import runfile, simulation
+from saxs_pipeline import runfile
 from saxs_pipeline.apps import batch
 from saxs_pipeline.types import BadInput
 from tests.conftest import FRAMES, ROOT
-from tests.live.conftest import following, reference, without_frames
+from tests.live.conftest import copied, following, reference, without_frames
 
 
 def written_by_lima(beamtime: Path, folder: Path, *options: str) -> subprocess.Popen[bytes]:
@@ -57,12 +57,10 @@ def test_versions_of_snapshots_only_grow_and_old_ones_stay_as_they_were(beamtime
             assert len(snapshot.result.curves.index) == snapshot.n_processed
 
 
-def test_a_folder_that_fills_out_of_order(tmp_path, quick_stall):
+def test_a_folder_that_fills_out_of_order(edf, tmp_path, quick_stall):
     """A file half-written, one too late, a gap in between: never read too early, slotted in, and said."""
-    source, folder = tmp_path / "source", tmp_path / "live"
-    simulation.simulate("id02-cdse", source, seed=5, frames=24, layout="edf")
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("cdse_0*"))
-    frames = sorted((source / "raw/cdse").glob("*.edf"))
+    folder = copied(edf, tmp_path / "live", "cdse_0*")
+    frames = sorted((edf / "raw/cdse").glob("*.edf"))
     target = folder / "raw/cdse"
     target.mkdir(exist_ok=True)
     with following(folder / "run.yaml") as scan:
@@ -87,20 +85,18 @@ def test_a_folder_that_fills_out_of_order(tmp_path, quick_stall):
     assert live == reference(folder / "run.yaml")
 
 
-def test_a_fio_scan_that_runs(tmp_path):
-    source, folder = tmp_path / "source", tmp_path / "live"
-    simulation.simulate("id02-cdse", source, seed=5, frames=24, layout="p21")
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("cdse_*"))
-    lines = (source / "raw/cdse_00001.fio").read_text().splitlines(keepends=True)
+def test_a_fio_scan_that_runs(p21, tmp_path):
+    folder = copied(p21, tmp_path / "live", "cdse_*")
+    lines = (p21 / "raw/cdse_00001.fio").read_text().splitlines(keepends=True)
     first = max(k for k, line in enumerate(lines) if line.startswith(" Col")) + 1
-    images = sorted(path for path in (source / "raw/cdse_00001").rglob("*") if path.is_file())
+    images = sorted(path for path in (p21 / "raw/cdse_00001").rglob("*") if path.is_file())
     with following(folder / "run.yaml") as scan:
         assert "cdse_00001.fio" in scan.until(lambda s: s.state == "waiting").message
         for k in (0, 1, 10, 24):  # rows; the image of the last row comes after it
             (folder / "raw/cdse_00001.fio").write_text("".join(lines[: first + k]))
             scan.session.step()
             for image in images[:k]:
-                place = folder / image.relative_to(source)
+                place = folder / image.relative_to(p21)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 if not place.exists():
                     shutil.copy(image, place)
@@ -155,11 +151,9 @@ def test_a_mistake_that_waiting_cannot_mend_ends_it(beamtime, tmp_path):
     assert scan.latest.pull().state == "failed"
 
 
-def test_a_frame_that_cannot_be_read_at_first_is_tried_again(beamtime, tmp_path):
+def test_a_frame_that_cannot_be_read_at_first_is_tried_again(edf, tmp_path):
     """Its file is torn when it is first looked at, and whole later: the results are as if nothing had been."""
-    source, folder = tmp_path / "source", tmp_path / "live"
-    simulation.simulate("id02-cdse", source, seed=5, frames=24, layout="edf")
-    shutil.copytree(source, folder)
+    folder = copied(edf, tmp_path / "live")
     victim = sorted((folder / "raw/cdse").glob("*.edf"))[15]
     whole = victim.read_bytes()
     victim.write_bytes(whole[:-1000])  # the header is whole, the pixels are not
@@ -189,11 +183,9 @@ def test_live_and_run_share_checkpoints(beamtime, tmp_path):
     assert any("taken from checkpoints" in line for line in scan.said)
 
 
-def test_an_end_that_is_said_before_the_last_image_is_there(tmp_path):
+def test_an_end_that_is_said_before_the_last_image_is_there(p21, tmp_path):
     """The closing line of the .fio comes first, then the image of its last row, in two pieces."""
-    source, folder = tmp_path / "source", tmp_path / "live"
-    simulation.simulate("id02-cdse", source, seed=5, frames=24, layout="p21")
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("results*"))
+    folder = copied(p21, tmp_path / "live")
     last = sorted(path for path in (folder / "raw/cdse_00001").rglob("*") if path.is_file())[-1]
     whole = last.read_bytes()
     last.unlink()
@@ -207,11 +199,9 @@ def test_an_end_that_is_said_before_the_last_image_is_there(tmp_path):
     assert (snapshot.n_processed, snapshot.n_flagged) == (24, 0)
 
 
-def test_an_image_that_never_comes_is_flagged_in_the_end(tmp_path, monkeypatch):
+def test_an_image_that_never_comes_is_flagged_in_the_end(p21, tmp_path, monkeypatch):
     monkeypatch.setattr("saxs_pipeline.apps.follow.SETTLED_S", 1.0)
-    source, folder = tmp_path / "source", tmp_path / "live"
-    simulation.simulate("id02-cdse", source, seed=5, frames=24, layout="p21")
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("results*"))
+    folder = copied(p21, tmp_path / "live")
     last = sorted(path for path in (folder / "raw/cdse_00001").rglob("*") if path.is_file())[-1]
     last.unlink()
     with following(folder / "run.yaml") as scan:
@@ -238,12 +228,10 @@ def test_counters_that_come_after_the_end_of_the_images(beamtime, tmp_path):
     assert (snapshot.n_processed, snapshot.n_flagged) == (FRAMES, 0)
 
 
-def test_references_that_are_still_being_copied(tmp_path):
+def test_references_that_are_still_being_copied(edf, tmp_path):
     """Dark frames come one by one after the scan: in the end all of them count, as in a batch run."""
-    source, folder = tmp_path / "source", tmp_path / "live"
-    simulation.simulate("id02-cdse", source, seed=5, frames=24, layout="edf")
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("dark_0*", "results*"))
-    darks = sorted((source / "raw/dark").glob("*.edf"))
+    folder = copied(edf, tmp_path / "live", "dark_0*")
+    darks = sorted((edf / "raw/dark").glob("*.edf"))
     (folder / "raw/dark").mkdir(exist_ok=True)
     with following(folder / "run.yaml") as scan:
         assert "dark_*.edf" in scan.until(lambda s: s.state == "waiting").message

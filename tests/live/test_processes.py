@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from saxs_pipeline import checkpoint
-from tests.conftest import FRAMES, command
+from tests.conftest import FRAMES, command, invoke
 from tests.live.conftest import reference, without_frames
 from tests.live.test_follow import written_by_lima
 
@@ -84,7 +84,7 @@ def test_killed_in_the_middle_of_a_scan_and_begun_again(beamtime, tmp_path):
         assert first.end(signal.SIGKILL) == -signal.SIGKILL
     kept = checkpoint.count(folder)
     assert kept >= 15
-    assert "interrupted" in command("status", folder).stdout
+    assert "interrupted" in invoke("status", folder).stdout
     with live(path) as second:
         second.until(lambda state: state["state"] == "finished")
         assert second.end() == 0
@@ -92,7 +92,7 @@ def test_killed_in_the_middle_of_a_scan_and_begun_again(beamtime, tmp_path):
     assert f"{kept} frames finished earlier are taken from checkpoints" in said
     assert "finished: results are in" in said and "Traceback" not in said
     assert checkpoint.count(folder) == 0
-    told = command("status", folder).stdout
+    told = invoke("status", folder).stdout
     assert re.search(rf"state +finished\n(.*\n)*frames +{FRAMES} of {FRAMES} processed", told), told
     results = (folder / "series.csv").read_bytes()
     shutil.rmtree(folder)
@@ -168,7 +168,7 @@ def test_a_full_disk_stops_a_run_which_resumes(beamtime, tmp_path, size):
         kept = checkpoint.count(disk / "results")
         assert kept > 0 and not (disk / "results/series.csv").exists()
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
-        done = command("run", path)
+        done = invoke("run", path)
         assert done.returncode == 0
         assert f"{kept} frames finished earlier are taken from checkpoints" in done.stderr
         found = (disk / "results/series.csv").read_bytes()
@@ -253,9 +253,9 @@ def test_several_runs_and_one_summary(beamtime, tmp_path):
     (folder / "scan_c.yaml").write_text(
         text.replace("folder: results", "folder: out_c").replace("title: CdSe", "title: New")
     )
-    done = command("run", folder / "scan_a.yaml", folder / "scan_c.yaml")
+    done = invoke("run", folder / "scan_a.yaml", folder / "scan_c.yaml")
     assert done.returncode == 0
     assert "1 finished, 1 up to date" in done.stdout
-    told = command("status", folder / "out_a", folder / "out_c").stdout
+    told = invoke("status", folder / "out_a", folder / "out_c").stdout
     assert told.count("finished") == 2
-    assert command("run", folder / "none_*.yaml").returncode == 2
+    assert invoke("run", folder / "none_*.yaml").returncode == 2

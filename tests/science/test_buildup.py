@@ -201,7 +201,7 @@ def test_errors_hold_with_scatter_and_a_shared_error():
     exact, truth = 0.8 * second_order(TIME, 0.01, 0.4), second_order_t98(0.01, 0.4)
     own, shared, scatter = 1e-3, 0.02, 0.01
     z = []
-    for seed in range(200):
+    for seed in range(100):
         rng = np.random.default_rng(seed)
         value = exact + scatter * rng.standard_normal(60) + shared * rng.standard_normal()
         series = Points(TIME, value, own**2 * np.eye(60) + shared**2)
@@ -217,7 +217,7 @@ def test_the_error_of_a_delay_is_in_t98_and_in_the_share(correlation):
     time, error_c, error_y, z, share_z = np.geomspace(5.0, 3000.0, 80), 1.0, 0.002, [], []
     t98_c, t98_y = 40 + exponential_t98(0.03), 40 + second_order_t98(0.01, 0.5)
     cross = correlation * error_c * error_y * np.eye(80)
-    for seed in range(150):
+    for seed in range(100):
         noise, other = np.random.default_rng(seed).standard_normal((2, 80))
         c = Points(time, 25 * exponential(time - 40, 0.03) + error_c * noise, error_c**2 * np.eye(80))
         both = correlation * noise + np.sqrt(1 - correlation**2) * other

@@ -12,7 +12,7 @@ from saxs_pipeline import runfile
 from saxs_pipeline.apps import batch
 from saxs_pipeline.outputs import tables
 from saxs_pipeline.simulation import simulate
-from tests.conftest import command, read_table, variant
+from tests.conftest import invoke, read_table, variant
 
 MONITOR = re.compile(r"monitor: I1 .*")
 
@@ -53,7 +53,7 @@ def test_the_monitor_before_the_sample_with_transmissions(beamtime, reference):
     text = re.sub(r"(\n +)(scalers: raw/empty\S+)", r"\1\2\1transmission: TE", text)
     ratios = {}
     for name in ("water", "empty"):
-        shown = command("inspect", next(beamtime.glob(f"raw/{name}_scalers*"))).stdout
+        shown = invoke("inspect", next(beamtime.glob(f"raw/{name}_scalers*"))).stdout
         i0, i1 = (float(re.search(rf"monitor {k} +([\d.e+]+)", shown)[1]) for k in ("I0", "I1"))
         ratios[name] = i1 / i0
     path = beamtime / "choices_i0.yaml"

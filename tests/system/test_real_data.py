@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from saxs_pipeline.outputs import nexus
-from tests.conftest import command, read_table
+from saxs_pipeline.types import Curves
+from tests.conftest import invoke, read_table
 
 PROTEIN = """\
 title: protein solution minus buffer, Pilatus 1M
@@ -33,28 +34,30 @@ output: {{folder: results}}
 def run(folder, text, data):
     path = folder / "run.yaml"
     path.write_text(text.format(data=data), encoding="utf-8")
-    done = command("run", path)
+    done = invoke("run", path)
     assert done.returncode == 0, done.stderr
     return folder / "results"
 
 
-def test_protein_minus_buffer_has_its_radius_of_gyration(tmp_path, real_data):
-    results = run(tmp_path, PROTEIN, real_data / "pilatus1m_agbh")
-    curves = nexus.read_run(results / "run.nxs").curves
-    q, intensity, sigma = curves.q_nm, curves.intensity[0], curves.sigma[0]
+@pytest.fixture(scope="module")
+def protein(tmp_path_factory, real_data) -> Curves:
+    results = run(tmp_path_factory.mktemp("protein"), PROTEIN, real_data / "pilatus1m_agbh")
+    return nexus.read_run(results / "run.nxs").curves
+
+
+def test_protein_minus_buffer_has_its_radius_of_gyration(protein):
+    q, intensity, sigma = protein.q_nm, protein.intensity[0], protein.sigma[0]
     assert (sigma[np.isfinite(intensity)] > 0).all()
-    assert np.nanmin(curves.shared) > 0  # the buffer's error is there, apart from the sample's
+    assert np.nanmin(protein.shared) > 0  # the buffer's error is there, apart from the sample's
     guinier = (q > 0.165) & (q < 0.35)  # the beamstop, not in the given mask, shades up to 0.16
     assert guinier.sum() > 15
     slope, _ = np.polyfit(q[guinier] ** 2, np.log(intensity[guinier]), 1, w=intensity[guinier] / sigma[guinier])
     assert np.sqrt(-3 * slope) == pytest.approx(2.0, abs=0.2)
 
 
-def test_the_real_masked_pixels_are_left_out(tmp_path, real_data):
-    results = run(tmp_path, PROTEIN, real_data / "pilatus1m_agbh")
-    curves = nexus.read_run(results / "run.nxs").curves
-    assert np.nanmin(curves.counts[0][curves.q_nm > 0.2]) > 10
-    assert (curves.intensity[0][(curves.q_nm > 0.1) & (curves.q_nm < 1)] > 0).all()
+def test_the_real_masked_pixels_are_left_out(protein):
+    assert np.nanmin(protein.counts[0][protein.q_nm > 0.2]) > 10
+    assert (protein.intensity[0][(protein.q_nm > 0.1) & (protein.q_nm < 1)] > 0).all()
 
 
 def test_an_integrated_curve_is_fitted(tmp_path, real_data):
