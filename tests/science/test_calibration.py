@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from saxs_pipeline.science.calibration import water_scale
-from saxs_pipeline.types import BadInput, Uncertain
+from saxs_pipeline.types import BadInput, StandardMeasurement, Uncertain
 
 Q = np.linspace(0.1, 5, 200)
 WINDOW = (1.0, 4.0)
@@ -20,9 +20,9 @@ def measure(rng, slope=0.0, relative=0.02, level=1.65e-3, k=4.0, d=2.0):
     )
 
 
-def scale(measured, **changes):
-    settings = {"cross_section": Uncertain(1.65e-3), "thickness_mm": Uncertain(2.0), "window_nm": WINDOW}
-    return water_scale(Q, *measured, **(settings | changes))
+def scale(measured, cross_section=(1.65e-3, 0.0), window_nm=WINDOW, thickness_mm=(2.0, 0.0), **known):
+    standard = StandardMeasurement(Q, *measured, Uncertain(*thickness_mm), **known)
+    return water_scale(standard, Uncertain(*cross_section), window_nm)
 
 
 def test_the_factor_comes_back_with_an_honest_error():

@@ -1,0 +1,210 @@
+"""The work of `calibrate intensity`: the standard of a run file → absolute scale, how it was found, a figure."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saxs_pipeline import plan, runfile
+from saxs_pipeline.apps.describe import STANDARDS, celsius
+from saxs_pipeline.config import Water
+from saxs_pipeline.fields import FoundFiles
+from saxs_pipeline.outputs.folder import staged
+from saxs_pipeline.outputs.tables import contributions_text, plus_minus
+from saxs_pipeline.runfile import RunFile, input_files
+from saxs_pipeline.science.calibration import CARBON_DRIFT, MAX_SIGMA, WATER_DRIFT, usable
+from saxs_pipeline.series import FrameSeries, open_reference, open_sample
+from saxs_pipeline.types import BadInput, Bools, ScaleFactor, StandardMeasurement, Uncertain
+
+Rows = list[tuple[str, str]]
+
+NAME = "intensity_scale"
+FILES = ("scale.json", f"{NAME}.png", f"{NAME}.svg")
+_MADE_BY = "saxs-pipeline calibrate intensity"
+
+
+def calibrate(run_file: Path, folder: Path) -> Rows:
+    """Measure the absolute scale with the standard of a run file; scale.json and a figure go to `folder`.
+
+    Raises BadInput where `run` would, up to the absolute scale; where the run file names no standard; and where files
+    in the folder would be overwritten that this command has not made. The sample's frames are looked at only for what
+    they say of the detector, and if there are none, the standard's say it.
+    """
+    run = runfile.load(run_file, must_exist=False)
+    if run.config.intensity.standard is None:
+        raise run.error("intensity", "no standard to calibrate with; give `water` or `glassy_carbon`")
+    _check_there(run)
+    _check_free(folder)
+    series, notes = _series(run)
+    prepared = plan.prepare_frames(run, series)
+    assert prepared.scale is not None and prepared.standard is not None
+    inside = _inside(prepared.standard, prepared.scale)
+    notes += [text for text in prepared.warnings if "intensity." in text]
+    with staged(folder) as staging:
+        caption = _draw(run, prepared.standard, prepared.scale, staging)
+        content = _content(run, prepared.standard, prepared.scale, inside, notes, caption)
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        (staging / FILES[0]).write_text(f"{text}\n", encoding="utf-8", newline="\n")
+    return _rows(run, prepared.standard, prepared.scale, inside, notes)
+
+
+# --- before the work -------------------------------------------------------------------------------------------------
+
+
+def _check_there(run: RunFile) -> None:
+    """Raise BadInput for files that are needed and not there; those of the sample are not needed."""
+    messages: list[str] = []
+    for key, found in input_files(run).items():
+        if not key.startswith(("geometry.", "corrections.", "intensity.")):
+            continue
+        paths = found if isinstance(found, FoundFiles) else (Path(str(found).partition("::")[0]),)
+        absent = [str(path) for path in paths if not path.exists()]
+        if isinstance(found, FoundFiles) and not found:
+            absent = [" ".join(found.patterns)]
+        messages += [line for name in absent for line in run.error(key, f"{name} not found; correct it").messages]
+    if messages:
+        raise BadInput(*messages)
+
+
+def _check_free(folder: Path) -> None:
+    """Raise BadInput where files of other origin would be overwritten."""
+    there = [folder / name for name in FILES if (folder / name).exists()]
+    if there and not _is_ours(folder / FILES[0]):
+        raise BadInput(f"{there[0]} is in the way and not of this command; choose another folder with --out")
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("made_by") == _MADE_BY
+
+
+def _series(run: RunFile) -> tuple[FrameSeries, list[str]]:
+    """Frames that say what the detector is like: the sample's, or the standard's where those are not there."""
+    data = run.config.data
+    wanted = (*(data.frames or ()), *(data.scalers or ()))
+    if data.frames and all(path.is_file() for path in wanted):
+        return open_sample(run), []
+    files, key = plan.standard_files(run)[0]
+    return open_reference(run, files, key), [f"data.frames are not there: shape and header are those of {key}.frames"]
+
+
+# --- what is said ----------------------------------------------------------------------------------------------------
+
+
+def _inside(measured: StandardMeasurement, scale: ScaleFactor) -> Bools:
+    assert scale.window_nm is not None
+    return usable(measured, scale.window_nm)
+
+
+def _level(measured: StandardMeasurement, inside: Bools) -> Uncertain:
+    """Mean of the normalised measurement per mm over the window, by pixels, and its statistical σ."""
+    level, sigma = (column[inside] for column in measured.difference())
+    weight = measured.pixels[inside] / measured.pixels[inside].sum()
+    return Uncertain(float((weight * level).sum()), float(np.sqrt((weight**2 * sigma**2).sum())))
+
+
+def _over_background(measured: StandardMeasurement, inside: Bools) -> float:
+    return float(measured.standard[0][inside].mean() / measured.background[0][inside].mean())
+
+
+def _known(run: RunFile) -> Uncertain | None:
+    """dΣ/dΩ of water, 1/mm; None of carbon, which has a curve."""
+    standard = run.config.intensity.standard
+    return standard.known if isinstance(standard, Water) else None
+
+
+def paste_line(factor: Uncertain) -> str:
+    """The factor as a run file takes it, to seven digits: "scale: 1.234567e-05 ± 0.512 %"."""
+    return f"scale: {factor.value:.7g} ± {100 * factor.relative:.3g} %"
+
+
+def _frames(run: RunFile, measured: StandardMeasurement) -> Rows:
+    rows = []
+    for (_, key), (used, number) in zip(plan.standard_files(run), measured.frames, strict=True):
+        rows.append((f"frames of {STANDARDS[key]}", f"{used} used, {number - used} left out"))
+    return rows
+
+
+def _rows(run: RunFile, measured: StandardMeasurement, scale: ScaleFactor, inside: Bools, notes: list[str]) -> Rows:
+    assert scale.window_nm is not None
+    rows = [
+        ("method", scale.method),
+        ("factor K", f"{plus_minus(*scale.factor)}, ± {100 * scale.factor.relative:.2g} %"),
+        ("window", f"{scale.window_nm[0]:.4g} to {scale.window_nm[1]:.4g} nm⁻¹, {inside.sum()} bins"),
+        ("level", f"{plus_minus(*_level(measured, inside))} per mm, normalised; mean over the window"),
+        ("over background", f"{_over_background(measured, inside):.3g} times as much"),
+    ]
+    if (known := _known(run)) is not None:
+        rows.append(("cross section", _known_text(run, known)))
+    return [
+        *rows,
+        ("flatness", _flatness_text(scale, WATER_DRIFT if known is not None else CARBON_DRIFT)),
+        ("χ² reduced", f"{scale.chi2_red:.3f} with {inside.sum() - 1} degrees of freedom"),
+        ("uncertainty of K", contributions_text(scale)),
+        *_frames(run, measured),
+        *(("note", note) for note in notes),
+        ("for a run file", paste_line(scale.factor)),
+    ]
+
+
+def _flatness_text(scale: ScaleFactor, tolerated: float) -> str:
+    text = f"slope {scale.slope_over_sigma:+.2f} σ, {scale.drift:+.2%} across the window"
+    return f"{text} (refused beyond {MAX_SIGMA:g} σ and {tolerated:.0%})"
+
+
+def _known_text(run: RunFile, known: Uncertain) -> str:
+    water = run.config.intensity.water
+    at = "" if water is None or water.temperature is None else f", of water at {celsius(water.temperature)}"
+    return f"{plus_minus(*known, unit='mm⁻¹')}{at}"
+
+
+def _content(  # noqa: PLR0917
+    run: RunFile, measured: StandardMeasurement, scale: ScaleFactor, inside: Bools, notes: list[str], caption: str
+) -> dict[str, Any]:
+    """What scale.json holds; the units are in the names."""
+    known, level = _known(run), _level(measured, inside)
+    return {
+        "made_by": _MADE_BY,
+        "run_file": run.path.name,
+        "digest": runfile.digest(run),
+        "method": scale.method,
+        "factor": scale.factor.value,
+        "factor_error": scale.factor.error,
+        "scale": paste_line(scale.factor).removeprefix("scale: "),
+        "contributions_relative": dict(scale.contributions),
+        "window_1_nm": scale.window_nm,
+        "bins": int(inside.sum()),
+        "level_normalised_1_mm": level.value,
+        "level_normalised_1_mm_error": level.error,
+        "cross_section_1_mm": None if known is None else known.value,
+        "cross_section_1_mm_error": None if known is None else known.error,
+        "slope_over_sigma": scale.slope_over_sigma,
+        "drift_relative": scale.drift,
+        "chi2_reduced": scale.chi2_red,
+        "frames": {
+            key: {"used": used, "left_out": number - used}
+            for (_, key), (used, number) in zip(plan.standard_files(run), measured.frames, strict=True)
+        },
+        "notes": notes,
+        "figure": caption,
+    }
+
+
+def _draw(run: RunFile, measured: StandardMeasurement, scale: ScaleFactor, folder: Path) -> str:
+    """The figure into `folder`; returns what it shows."""
+    from saxs_pipeline.outputs.figure_files import write_drawings
+    from saxs_pipeline.outputs.plot_calibration import draw_glassy_carbon, draw_water
+
+    known = _known(run)
+    if known is None:
+        draw = partial(draw_glassy_carbon, NAME, measured, scale)
+    else:
+        draw = partial(draw_water, NAME, measured, scale, known)
+    return write_drawings([draw], folder)[0].caption
