@@ -86,13 +86,17 @@ def _is_ours(path: Path) -> bool:
 
 
 def _series(run: RunFile) -> tuple[FrameSeries, list[str]]:
-    """Frames that say what the detector is like: the sample's, or the standard's where those are not there."""
+    """Frames that say what the detector is like: the sample's, or the standard's where those cannot be opened."""
     data = run.config.data
-    wanted = (*(data.frames or ()), *(data.scalers or ()))
-    if data.frames and all(path.is_file() for path in wanted):
-        return open_sample(run), []
+    reason = "not there"
+    if data.frames and all(path.is_file() for path in (*data.frames, *(data.scalers or ()))):
+        try:
+            return open_sample(run, growing=True), []  # a scan may be running
+        except BadInput as error:
+            reason = error.messages[0]
     files, key = plan.standard_files(run)[0]
-    return open_reference(run, files, key), [f"data.frames are not there: shape and header are those of {key}.frames"]
+    note = f"shape and header of the frames are those of {key}.frames; the sample's: {reason}"
+    return open_reference(run, files, key), [note]
 
 
 # --- what is said ----------------------------------------------------------------------------------------------------
