@@ -208,11 +208,6 @@ class Water(FrameFiles):
         assert self.temperature is not None
         return water_cross_section(self.temperature)
 
-    @property
-    def reference(self) -> FrameFiles:
-        """What is taken off the standard."""
-        return self.empty
-
 
 class GlassyCarbon(FrameFiles):
     """Glassy carbon NIST SRM 3600 against its background: the absolute scale from the certified curve."""
@@ -220,11 +215,6 @@ class GlassyCarbon(FrameFiles):
     background: Reference
     thickness: Thickness
     window: QRange | None = Field(None, description="default: all certified q that the data cover")
-
-    @property
-    def reference(self) -> FrameFiles:
-        """What is taken off the standard."""
-        return self.background
 
 
 class Intensity(Section):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from saxs_pipeline import geometry, provenance
-from saxs_pipeline.config import FrameFiles, RunConfig, Water
+from saxs_pipeline.config import FrameFiles, RunConfig
 from saxs_pipeline.io.curves_source import open_curves
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.science import corrections
@@ -228,11 +228,12 @@ def pieces(frames: Sequence[int], size: int) -> list[tuple[int, int]]:
 
 def standard_files(run: RunFile) -> tuple[tuple[FrameFiles, str], ...]:
     """The frames of the standard and of what is taken off it, with their places in the run file; () without one."""
-    settings = run.config.intensity.standard
-    if settings is None:
-        return ()
-    key, inner = ("water", "empty") if isinstance(settings, Water) else ("glassy_carbon", "background")
-    return (settings, f"intensity.{key}"), (settings.reference, f"intensity.{key}.{inner}")
+    water, carbon = run.config.intensity.water, run.config.intensity.glassy_carbon
+    if water is not None:
+        return (water, "intensity.water"), (water.empty, "intensity.water.empty")
+    if carbon is not None:
+        return (carbon, "intensity.glassy_carbon"), (carbon.background, "intensity.glassy_carbon.background")
+    return ()
 
 
 def _with_standard(run: RunFile, plan: Plan, notes: list[str]) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,46 @@ FILES = ("scale.json", f"{NAME}.png", f"{NAME}.svg")
 _MADE_BY = "saxs-pipeline calibrate intensity"
 
 
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What a calibration found: the standard of the run file, the scale from it, what else is to be said."""
+
+    run: RunFile
+    measured: StandardMeasurement
+    scale: ScaleFactor
+    notes: tuple[str, ...]
+
+    @property
+    def window_nm(self) -> tuple[float, float]:
+        """The q the scale was read in."""
+        assert self.scale.window_nm is not None
+        return self.scale.window_nm
+
+    @property
+    def inside(self) -> Bools:
+        """Bins the scale was read from, (m,)."""
+        return usable(self.measured, self.window_nm)
+
+    @property
+    def known(self) -> Uncertain | None:
+        """dΣ/dΩ of water, 1/mm; None of carbon, which has a curve."""
+        standard = self.run.config.intensity.standard
+        return standard.known if isinstance(standard, Water) else None
+
+    @property
+    def level(self) -> Uncertain:
+        """Mean of the normalised measurement per mm over the window, by pixels, and its statistical σ."""
+        level, sigma = (column[self.inside] for column in self.measured.difference())
+        weight = self.measured.pixels[self.inside] / self.measured.pixels[self.inside].sum()
+        return Uncertain(float((weight * level).sum()), float(np.sqrt((weight**2 * sigma**2).sum())))
+
+    @property
+    def frames(self) -> dict[str, tuple[int, int]]:
+        """How many frames were used and left out, by their place in the run file."""
+        places = (key for _, key in plan.standard_files(self.run))
+        return {key: (used, n - used) for key, (used, n) in zip(places, self.measured.frames, strict=True)}
+
+
 def calibrate(run_file: Path, folder: Path) -> Rows:
     """Measure the absolute scale with the standard of a run file; scale.json and a figure go to `folder`.
 
@@ -39,17 +80,20 @@ def calibrate(run_file: Path, folder: Path) -> Rows:
         raise run.error("intensity", "no standard to calibrate with; give `water` or `glassy_carbon`")
     _check_there(run)
     _check_free(folder)
+    with staged(folder) as staging:  # a folder that cannot be written fails at once
+        found = _measure(run)
+        content = _content(found) | {"figure": _draw(found, staging)}
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        (staging / FILES[0]).write_text(f"{text}\n", encoding="utf-8", newline="\n")
+    return _rows(found)
+
+
+def _measure(run: RunFile) -> _Found:
     series, notes = _series(run)
     prepared = plan.prepare_frames(run, series)
     assert prepared.scale is not None and prepared.standard is not None
-    inside = _inside(prepared.standard, prepared.scale)
-    notes += [text for text in prepared.warnings if "intensity." in text]
-    with staged(folder) as staging:
-        caption = _draw(run, prepared.standard, prepared.scale, staging)
-        content = _content(run, prepared.standard, prepared.scale, inside, notes, caption)
-        text = json.dumps(content, indent=2, ensure_ascii=False)
-        (staging / FILES[0]).write_text(f"{text}\n", encoding="utf-8", newline="\n")
-    return _rows(run, prepared.standard, prepared.scale, inside, notes)
+    about = (text for text in prepared.warnings if "intensity." in text)
+    return _Found(run, prepared.standard, prepared.scale, (*notes, *about))
 
 
 # --- before the work -------------------------------------------------------------------------------------------------
@@ -102,60 +146,34 @@ def _series(run: RunFile) -> tuple[FrameSeries, list[str]]:
 # --- what is said ----------------------------------------------------------------------------------------------------
 
 
-def _inside(measured: StandardMeasurement, scale: ScaleFactor) -> Bools:
-    assert scale.window_nm is not None
-    return usable(measured, scale.window_nm)
-
-
-def _level(measured: StandardMeasurement, inside: Bools) -> Uncertain:
-    """Mean of the normalised measurement per mm over the window, by pixels, and its statistical σ."""
-    level, sigma = (column[inside] for column in measured.difference())
-    weight = measured.pixels[inside] / measured.pixels[inside].sum()
-    return Uncertain(float((weight * level).sum()), float(np.sqrt((weight**2 * sigma**2).sum())))
-
-
-def _over_background(measured: StandardMeasurement, inside: Bools) -> float:
-    return float(measured.standard[0][inside].mean() / measured.background[0][inside].mean())
-
-
-def _known(run: RunFile) -> Uncertain | None:
-    """dΣ/dΩ of water, 1/mm; None of carbon, which has a curve."""
-    standard = run.config.intensity.standard
-    return standard.known if isinstance(standard, Water) else None
-
-
 def paste_line(factor: Uncertain) -> str:
     """The factor as a run file takes it, to seven digits: "scale: 1.234567e-05 ± 0.512 %"."""
     return f"scale: {factor.value:.7g} ± {100 * factor.relative:.3g} %"
 
 
-def _frames(run: RunFile, measured: StandardMeasurement) -> Rows:
-    rows = []
-    for (_, key), (used, number) in zip(plan.standard_files(run), measured.frames, strict=True):
-        rows.append((f"frames of {STANDARDS[key]}", f"{used} used, {number - used} left out"))
-    return rows
-
-
-def _rows(run: RunFile, measured: StandardMeasurement, scale: ScaleFactor, inside: Bools, notes: list[str]) -> Rows:
-    assert scale.window_nm is not None
-    rows = [
+def _rows(found: _Found) -> Rows:
+    scale, bins = found.scale, int(found.inside.sum())
+    return [
         ("method", scale.method),
         ("factor K", f"{plus_minus(*scale.factor)}, ± {100 * scale.factor.relative:.2g} %"),
-        ("window", f"{scale.window_nm[0]:.4g} to {scale.window_nm[1]:.4g} nm⁻¹, {inside.sum()} bins"),
-        ("level", f"{plus_minus(*_level(measured, inside))} per mm, normalised; mean over the window"),
-        ("over background", f"{_over_background(measured, inside):.3g} times as much"),
-    ]
-    if (known := _known(run)) is not None:
-        rows.append(("cross section", _known_text(run, known)))
-    return [
-        *rows,
-        ("flatness", _flatness_text(scale, WATER_DRIFT if known is not None else CARBON_DRIFT)),
-        ("χ² reduced", f"{scale.chi2_red:.3f} with {inside.sum() - 1} degrees of freedom"),
+        ("window", f"{found.window_nm[0]:.4g} to {found.window_nm[1]:.4g} nm⁻¹, {bins} bins"),
+        ("level", f"{plus_minus(*found.level)} per mm, normalised; mean over the window{_over_background(found)}"),
+        *([] if found.known is None else [("cross section", _known_text(found.run, found.known))]),
+        ("flatness", _flatness_text(scale, CARBON_DRIFT if found.known is None else WATER_DRIFT)),
+        ("χ² reduced", f"{scale.chi2_red:.3f} with {bins - 1} degrees of freedom"),
         ("uncertainty of K", contributions_text(scale)),
-        *_frames(run, measured),
-        *(("note", note) for note in notes),
+        *((f"frames of {STANDARDS[key]}", f"{used} used, {out} left out") for key, (used, out) in found.frames.items()),
+        *(("note", note) for note in found.notes),
         ("for a run file", paste_line(scale.factor)),
     ]
+
+
+def _over_background(found: _Found) -> str:
+    """How far the standard stands out, where its background is above 0."""
+    standard, background = (
+        float(curve[found.inside].mean()) for curve in (found.measured.standard[0], found.measured.background[0])
+    )
+    return f", {(standard - background) / background:.3g} times the background" if background > 0 else ""
 
 
 def _flatness_text(scale: ScaleFactor, tolerated: float) -> str:
@@ -169,46 +187,39 @@ def _known_text(run: RunFile, known: Uncertain) -> str:
     return f"{plus_minus(*known, unit='mm⁻¹')}{at}"
 
 
-def _content(  # noqa: PLR0917
-    run: RunFile, measured: StandardMeasurement, scale: ScaleFactor, inside: Bools, notes: list[str], caption: str
-) -> dict[str, Any]:
+def _content(found: _Found) -> dict[str, Any]:
     """What scale.json holds; the units are in the names."""
-    known, level = _known(run), _level(measured, inside)
+    scale, known = found.scale, found.known
     return {
         "made_by": _MADE_BY,
-        "run_file": run.path.name,
-        "digest": runfile.digest(run),
+        "run_file": found.run.path.name,
+        "digest": runfile.digest(found.run),
         "method": scale.method,
         "factor": scale.factor.value,
         "factor_error": scale.factor.error,
         "scale": paste_line(scale.factor).removeprefix("scale: "),
         "contributions_relative": dict(scale.contributions),
-        "window_1_nm": scale.window_nm,
-        "bins": int(inside.sum()),
-        "level_normalised_1_mm": level.value,
-        "level_normalised_1_mm_error": level.error,
+        "window_1_nm": found.window_nm,
+        "bins": int(found.inside.sum()),
+        "level_normalised_1_mm": found.level.value,
+        "level_normalised_1_mm_error": found.level.error,
         "cross_section_1_mm": None if known is None else known.value,
         "cross_section_1_mm_error": None if known is None else known.error,
         "slope_over_sigma": scale.slope_over_sigma,
         "drift_relative": scale.drift,
         "chi2_reduced": scale.chi2_red,
-        "frames": {
-            key: {"used": used, "left_out": number - used}
-            for (_, key), (used, number) in zip(plan.standard_files(run), measured.frames, strict=True)
-        },
-        "notes": notes,
-        "figure": caption,
+        "frames": {key: {"used": used, "left_out": out} for key, (used, out) in found.frames.items()},
+        "notes": found.notes,
     }
 
 
-def _draw(run: RunFile, measured: StandardMeasurement, scale: ScaleFactor, folder: Path) -> str:
+def _draw(found: _Found, folder: Path) -> str:
     """The figure into `folder`; returns what it shows."""
     from saxs_pipeline.outputs.figure_files import write_drawings
     from saxs_pipeline.outputs.plot_calibration import draw_glassy_carbon, draw_water
 
-    known = _known(run)
-    if known is None:
-        draw = partial(draw_glassy_carbon, NAME, measured, scale)
+    if found.known is None:
+        draw = partial(draw_glassy_carbon, NAME, found.measured, found.scale)
     else:
-        draw = partial(draw_water, NAME, measured, scale, known)
+        draw = partial(draw_water, NAME, found.measured, found.scale, found.known)
     return write_drawings([draw], folder)[0].caption

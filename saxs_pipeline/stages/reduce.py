@@ -43,7 +43,10 @@ def standard(
     """
     settings = intensity.standard
     assert settings is not None
-    names = ("water", "the empty cell") if isinstance(settings, Water) else ("glassy carbon", "its background")
+    if isinstance(settings, Water):
+        names, taken_off = ("water", "the empty cell"), settings.empty
+    else:
+        names, taken_off = ("glassy carbon", "its background"), settings.background
     curves = measured[0]
     return StandardMeasurement(
         curves.q_nm,
@@ -51,7 +54,7 @@ def standard(
         mean_curve(*background, names[1]),
         pixels=curves.counts[curves.usable][0],
         thickness_mm=settings.thickness,
-        transmissions_rel=(_relative(settings.transmission), _relative(settings.reference.transmission)),
+        transmissions_rel=(_relative(settings.transmission), _relative(taken_off.transmission)),
         frames=(_frames(curves), _frames(background[0])),
     )
 
