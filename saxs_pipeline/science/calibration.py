@@ -84,7 +84,7 @@ def glassy_carbon_scale(
     known = glassy_carbon(q)
     found = _compare(measured, inside, known, _smooth_weights(measured, inside, known))
     _check_strength(measured, found, where)
-    if found.changes(CARBON_DRIFT) or found.misfit > CARBON_MISFIT:
+    if found.changes(CARBON_DRIFT) or found.deviates(CARBON_MISFIT):
         raise BadInput(
             f"{where}: not the certified shape: measured over certified changes by {found.drift:+.1%} across it "
             f"({found.slope_over_sigma:+.1f} σ), χ²_red {found.chi2_red:.3g}; check the background, the geometry and "
@@ -134,17 +134,18 @@ class _Comparison:
         """χ² of y against share·R per degree of freedom."""
         return float((((self.y - self.model) / self.sigma) ** 2).sum() / (len(self.y) - 1))
 
-    @property
-    def misfit(self) -> float:
-        """Relative rms deviation beyond statistics; 0 if χ² is within MAX_SIGMA of what is expected."""
-        if self.chi2_red < 1 + MAX_SIGMA * math.sqrt(2 / (len(self.y) - 1)):
-            return 0.0
-        excess = ((self.y / self.model - 1) ** 2 - (self.sigma / self.model) ** 2) * self.importance
-        return math.sqrt(max(float(excess.sum()), 0.0))
-
     def changes(self, tolerance: float) -> bool:
         """Whether y/R changes with q, clearly and by more than is tolerated."""
         return abs(self.slope_over_sigma) > MAX_SIGMA and abs(self.drift) > tolerance
+
+    def deviates(self, tolerance: float) -> bool:
+        """Whether y/R has structure, its rms clearly larger than tolerated once that of the counts is taken off.
+
+        By importance; σ² of a squared deviation is 2·noise², and its distribution is skewed: hence more than MAX_SIGMA.
+        """
+        noise = (self.sigma / self.model) ** 2
+        excess = float((((self.y / self.model - 1) ** 2 - noise) * self.importance).sum())
+        return excess - (MAX_SIGMA + 1) * math.sqrt(2 * float(((noise * self.importance) ** 2).sum())) > tolerance**2
 
 
 def _compare(measured: StandardMeasurement, inside: Bools, known: Floats, weight: Floats) -> _Comparison:

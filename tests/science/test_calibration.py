@@ -132,10 +132,10 @@ def test_the_certified_curve_gives_its_factor(photons):
 
 
 def test_weights_from_the_counts_of_each_bin_would_be_wrong():
-    """The same frames weighed by their own inverse variances: what the test above must be able to see."""
+    """Each bin weighed by its own inverse variance: what the test above must be able to see."""
     rng, pulls = np.random.default_rng(20), []
     for _ in range(200):
-        y, sigma = carbon(rng, 2.0).difference()
+        y, sigma = carbon(rng, 1.0).difference()
         share = (y * SRM_3600_1_MM / sigma**2).sum() / (SRM_3600_1_MM**2 / sigma**2).sum()
         pulls.append((1 / share - FACTOR) / (np.sqrt(1 / (SRM_3600_1_MM**2 / sigma**2).sum()) / share**2))
     assert np.mean(pulls) > 0.5
@@ -191,8 +191,10 @@ def test_another_shape_is_refused_where_it_is_clear_and_large():
     small = glassy_carbon_scale(carbon(rng, 1e5, times=1 + 0.01 * (SRM_3600_Q_NM - 1)))
     assert small.slope_over_sigma > 10  # clear, but within what the certificate leaves open
     assert small.drift == pytest.approx(0.024, abs=0.004)
-    noisy = glassy_carbon_scale(carbon(rng, 0.02, times=drifting))
+    noisy = glassy_carbon_scale(carbon(rng, 0.5, times=drifting))
     assert abs(noisy.slope_over_sigma) < 3  # large, but perhaps chance
+    assert abs(noisy.drift) > 0.05
+    assert glassy_carbon_scale(carbon(rng, 1.0, times=waving)).factor.value == pytest.approx(FACTOR, rel=0.15)
 
 
 def test_what_is_no_carbon_is_refused():
