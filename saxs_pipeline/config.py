@@ -34,7 +34,8 @@ from saxs_pipeline.fields import (
     misplaced,
 )
 from saxs_pipeline.reaction_config import AliquotTable, Kinetics
-from saxs_pipeline.types import Uncertain
+from saxs_pipeline.science.standards import water_cross_section
+from saxs_pipeline.types import BadInput, Uncertain
 
 # --- data ------------------------------------------------------------------------------------------------------------
 
@@ -189,14 +190,47 @@ class Water(FrameFiles):
 
     empty: Reference
     thickness: Thickness
-    cross_section: Annotated[Uncertain, Quantity("1/mm", uncertain=True)] = Field(
-        description="dΣ/dΩ, e.g. 1.65e-3 1/mm (Dreiss et al. 2006)"
+    cross_section: Annotated[Uncertain, Quantity("1/mm", uncertain=True)] | None = Field(
+        None, description="dΣ/dΩ, e.g. 1.65e-3 1/mm (Dreiss et al. 2006); or give `temperature`"
+    )
+    temperature: Annotated[Uncertain, Quantity("K", uncertain=True)] | None = Field(
+        None, description="of the water, e.g. 20 °C ± 0.5 °C; gives dΣ/dΩ in place of `cross_section`"
     )
     window: QRange
 
+    @model_validator(mode="after")
+    def _one_cross_section(self) -> Self:
+        if (self.cross_section is None) == (self.temperature is None):
+            raise misplaced(
+                "cross_section",
+                "give exactly one of `cross_section` (e.g. 1.65e-3 1/mm ± 1 %) and `temperature` (e.g. 20 °C ± 0.5 °C)",
+            )
+        if self.temperature is not None:
+            try:
+                water_cross_section(self.temperature)
+            except BadInput as error:
+                raise misplaced("temperature", str(error)) from None
+        return self
+
+    @property
+    def known(self) -> Uncertain:
+        """dΣ/dΩ in 1/mm, as given or from the temperature."""
+        if self.cross_section is not None:
+            return self.cross_section
+        assert self.temperature is not None
+        return water_cross_section(self.temperature)
+
+
+class GlassyCarbon(FrameFiles):
+    """Glassy carbon NIST SRM 3600 against its background: the absolute scale from the certified curve."""
+
+    background: Reference
+    thickness: Thickness
+    window: QRange | None = Field(None, description="default: all certified q that the data cover")
+
 
 class Intensity(Section):
-    """From normalised to absolute intensity: monitor, thickness, and water or a known factor."""
+    """From normalised to absolute intensity: monitor, thickness, and water, glassy carbon or a known factor."""
 
     monitor: str | None = Field(
         None, description="I1 (after the sample), I0 (needs transmission), exposure, none, or a scaler's name"
@@ -204,13 +238,15 @@ class Intensity(Section):
     transmission: Ratio | None = None
     thickness: Thickness | None = None
     water: Water | None = None
+    glassy_carbon: GlassyCarbon | None = None
     scale: Ratio | None = Field(None, description="known factor from normalised intensity to 1/mm")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.water is not None and self.scale is not None:
-            raise misplaced("scale", "the water measurement gives the scale; remove `scale` or `water`")
-        if self.water is not None and self.thickness is None:
+        given = [name for name in ("water", "glassy_carbon", "scale") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise misplaced(given[-1], f"one measurement or factor gives the scale; keep one of {', '.join(given)}")
+        if self.standard is not None and self.thickness is None:
             raise misplaced("thickness", "absolute intensity needs the sample's thickness, e.g. '4 mm ± 0.02 mm'")
         if (self.monitor == "I0") != (self.transmission is not None):
             raise misplaced("transmission", "monitor I0 (before the sample) needs `transmission`, and only I0 does")
@@ -219,9 +255,14 @@ class Intensity(Section):
         return self
 
     @property
+    def standard(self) -> Water | GlassyCarbon | None:
+        """The standard that was measured for the absolute scale."""
+        return self.water if self.water is not None else self.glassy_carbon
+
+    @property
     def absolute(self) -> bool:
         """Whether the curves come out in 1/mm."""
-        return self.water is not None or self.scale is not None
+        return self.standard is not None or self.scale is not None
 
 
 class BackgroundChoice(Section):
@@ -323,8 +364,8 @@ class RunConfig(Section):
                     raise misplaced(key, f"frames need the section `{key}`")
             if self.intensity.monitor is None:
                 raise misplaced("intensity", "say what frames are divided by, e.g. `intensity: {monitor: I1}`")
-        elif self.intensity.water is not None or self.intensity.monitor is not None:
-            raise misplaced("intensity", "integrated curves take `thickness` and `scale` only; water needs frames")
+        elif self.intensity.standard is not None or self.intensity.monitor is not None:
+            raise misplaced("intensity", "integrated curves take `thickness` and `scale` only; a standard needs frames")
         if self.background is not None and self.background.curve is not None and self.data.curves is None:
             raise misplaced("background", "`curve` goes with data.curves; for frames give `file`, `time` or `frames`")
         if self.background is not None and self.background.file is not None and self.data.frames is None:
@@ -344,7 +385,7 @@ class RunConfig(Section):
         """The kinetic model and a fitted scale of aliquots need c_NC of the series."""
         missing = [f"the section `{key}`" for key in ("sample", "model") if getattr(self, key) is None]
         if self.data.frames is not None and not self.intensity.absolute:
-            missing.append("an absolute scale, `intensity: {water: …}` or `intensity: {scale: …}`")
+            missing.append("an absolute scale, `water`, `glassy_carbon` or `scale` in `intensity`")
         if missing and self.kinetics is not None:
             raise misplaced("kinetics", f"a comparison needs c_NC of the series; add {' and '.join(missing)}")
         if missing and self.aliquots is not None and self.aliquots.scale is None:

@@ -19,7 +19,7 @@ from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.series import FrameSeries, law_times, open_reference, open_sample
 from saxs_pipeline.stages import quantify, reduce
 from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, integrate
-from saxs_pipeline.types import Background, BadInput, Bools, Curves, Floats, ScaleFactor
+from saxs_pipeline.types import Background, BadInput, Bools, Curves, Floats, ScaleFactor, StandardMeasurement
 
 REFERENCE_CHUNK = 16
 FEWEST_BINS = 10
@@ -36,6 +36,7 @@ class Plan:
     energy_keV: float | None
     factor: float
     scale: ScaleFactor | None = None
+    standard: StandardMeasurement | None = None
     background: Background | None = None
     background_frames: frozenset[int] = frozenset()
     warnings: tuple[str, ...] = ()
@@ -134,8 +135,8 @@ def prepare_frames(run: RunFile, series: FrameSeries) -> Plan:
     energy = geometry.energy_keV(spec.geometry)
     notes += series.warnings
     plan = Plan(config, series, None, spec, energy, amplitude_factor(run, bin_centers(spec), energy))
-    if config.intensity.water is not None:
-        plan = replace(plan, scale=_water_scale(run, spec, notes))
+    if config.intensity.standard is not None:
+        plan = _with_standard(run, plan, notes)
     elif config.intensity.scale is not None:
         plan = replace(plan, scale=ScaleFactor(config.intensity.scale, "given"))
     return replace(plan, warnings=tuple(notes))
@@ -189,15 +190,26 @@ def pieces(frames: Sequence[int], size: int) -> list[tuple[int, int]]:
     return found
 
 
-def _water_scale(run: RunFile, spec: IntegrationSpec, notes: list[str]) -> ScaleFactor:
-    settings = run.config.intensity.water
-    assert settings is not None
-    water, water_monitor = _reference_curves(run, settings, "intensity.water", spec, notes)
-    empty, empty_monitor = _reference_curves(run, settings.empty, "intensity.water.empty", spec, notes)
+def standard_files(run: RunFile) -> tuple[tuple[FrameFiles, str], ...]:
+    """The frames of the standard and of what is taken off it, with their places in the run file; () without one."""
+    water, carbon = run.config.intensity.water, run.config.intensity.glassy_carbon
+    if water is not None:
+        return (water, "intensity.water"), (water.empty, "intensity.water.empty")
+    if carbon is not None:
+        return (carbon, "intensity.glassy_carbon"), (carbon.background, "intensity.glassy_carbon.background")
+    return ()
+
+
+def _with_standard(run: RunFile, plan: Plan, notes: list[str]) -> Plan:
+    """The plan with the absolute scale from the standard; what was left out of its frames goes into `notes`."""
+    assert plan.spec is not None
+    files = standard_files(run)
+    measured, background = (_reference_curves(run, *one, plan.spec, notes) for one in files)
     try:
-        return reduce.water_scale(water, empty, (water_monitor, empty_monitor), run.config.intensity)
+        standard = reduce.standard(measured, background, run.config.intensity)
+        return replace(plan, standard=standard, scale=reduce.scale_factor(standard, run.config.intensity))
     except BadInput as error:
-        raise run.error("intensity.water", str(error)) from None
+        raise run.error(files[0][1], str(error)) from None
 
 
 def _with_background(run: RunFile, plan: Plan, notes: list[str]) -> Plan:
@@ -298,11 +310,12 @@ def warnings(run: RunFile) -> tuple[str, ...]:
     intensity, sample = config.intensity, config.sample
     stated = {
         "intensity.thickness": intensity.thickness,
-        "intensity.water.thickness": intensity.water.thickness if intensity.water else None,
-        "intensity.water.cross_section": intensity.water.cross_section if intensity.water else None,
         "intensity.scale": intensity.scale,
         "intensity.transmission": intensity.transmission,
     }
+    for files, key in standard_files(run):
+        names = ("transmission", "thickness", "cross_section", "temperature")
+        stated |= {f"{key}.{name}": getattr(files, name, None) for name in names}
     if sample is not None and config.model is not None and (intensity.absolute or config.data.frames is None):
         stated |= {
             "sample.contrast": sample.contrast,
@@ -317,7 +330,7 @@ def warnings(run: RunFile) -> tuple[str, ...]:
     if config.corrections is not None and config.corrections.dark is None and config.corrections.read_noise > 0:
         found.append("no dark frames (corrections.dark): only the pedestal is subtracted")
     if config.data.frames is not None and not intensity.absolute:
-        found.append("no absolute scale (intensity.water or scale): c and yield are not reported")
+        found.append("no absolute scale (intensity.water, glassy_carbon or scale): c and yield are not reported")
     if config.model is not None and sample is None:
         found.append("no sample section: c and yield are not reported")
     if config.integration is not None and config.integration.splitting != "none":

@@ -202,19 +202,14 @@ def open_dark(run: RunFile, files: FrameFiles) -> FrameSeries:
     return _open_series(RunFile(run.path, run.text, config, run.positions), files, "corrections.dark", timed=False)
 
 
-def scales_dark(config: RunConfig) -> bool:
-    """Whether the dark grows with the exposure of a frame."""
-    corrections = config.corrections
-    return corrections is not None and corrections.dark is not None and corrections.dark.scale_with_exposure
-
-
 def _open_series(run: RunFile, files: FrameFiles, key: str, *, timed: bool, growing: bool = False) -> FrameSeries:
     config = run.config
     info, tables, look = _read_files(run, files, key, growing=growing)
     if timed:
         times: FrameTimes | None = _times(run, info, tables, key)
     else:
-        needed = config.intensity.monitor == "exposure" or scales_dark(config)
+        dark = config.corrections.dark if config.corrections is not None else None
+        needed = config.intensity.monitor == "exposure" or (dark is not None and dark.scale_with_exposure)
         times = _exposures(run, info, tables, files, key) if needed else None
     monitor, problems = _monitor(run, info, tables, times, files, key)
     if times is None:

@@ -234,13 +234,46 @@ _PER_FRAME = ("intensity", "statistical", "counts", "index", "start_s", "exposur
 
 @dataclass(frozen=True)
 class ScaleFactor:
-    """Absolute scale: I(1/mm) = factor.value · I(normalised); the window it was found in and how flat that was."""
+    """Absolute scale: I(1/mm) = factor.value · I(normalised), and how it was found.
+
+    window_nm: the q it was read in; slope_over_sigma and drift (relative, across the window): how far measured over
+    known changes with q; chi2_red: of the measured curve against the known one; contributions: what the relative
+    uncertainty is made of, by name, to be added in quadrature.
+    """
 
     factor: Uncertain
     method: str
     window_nm: tuple[float, float] | None = None
     slope_over_sigma: float = float("nan")
     chi2_red: float = float("nan")
+    drift: float = float("nan")
+    contributions: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class StandardMeasurement:
+    """A standard and its background (water and the empty cell), each averaged over its frames.
+
+    q_nm (m,); standard, background: normalised I and statistical σ, each (m,); pixels (m,) of the standard's bins,
+    0 and I NaN where nothing was measured; thickness_mm of the standard; transmissions_rel: relative uncertainties of
+    what standard and background were divided by, one factor for each curve; frames of each: usable, and in all;
+    dark (m,): σ that the dark frames leave in their difference.
+    """
+
+    q_nm: Floats
+    standard: tuple[Floats, Floats]
+    background: tuple[Floats, Floats]
+    pixels: Floats
+    thickness_mm: Uncertain
+    transmissions_rel: tuple[float, float] = (0.0, 0.0)
+    frames: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1))
+    dark: Floats | float = 0.0
+
+    def difference(self) -> tuple[Floats, Floats]:
+        """(I_standard - I_background)/d and its σ, normalised per mm, (m,)."""
+        thickness = self.thickness_mm.value
+        level = (self.standard[0] - self.background[0]) / thickness
+        return level, np.hypot(np.hypot(self.standard[1], self.background[1]), self.dark) / thickness
 
 
 @dataclass(frozen=True)

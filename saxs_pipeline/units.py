@@ -106,6 +106,8 @@ def parse_uncertain(text: Any, target: str) -> Uncertain:
         raise ValueError(f"the uncertainty in {text!r} must not be negative")
     factor, offset = _linear(unit, target or "dimensionless") if unit else (1.0, 0.0)
     result = value * factor + offset
+    if error_unit == "%" and offset:
+        raise ValueError(f"the uncertainty in {text!r} is a share of a temperature; give it in K")
     if error_unit == "%" and unit != "%":
         return _finite(Uncertain(result, error * abs(result) / 100))
     error_factor = _linear(error_unit, target or "dimensionless")[0] if error_unit else factor

@@ -28,6 +28,8 @@ sample: {contrast: 35.2e-6 1/Å^2}
 model: {q_min: 0.15 1/nm, q_max: 5 1/nm}
 output: {folder: out}
 """
+WATER = "water: {frames: scalers.h5, empty: scalers.h5, thickness: 2 mm, window: [1 1/nm, 4 1/nm]"
+CARBON = "glassy_carbon: {frames: scalers.h5, background: scalers.h5, thickness: 1.055 mm}"
 
 
 @pytest.fixture
@@ -59,6 +61,16 @@ def test_a_good_file_arrives_in_internal_units_and_natural_order(folder):
     assert config.intensity.thickness == pytest.approx((4.0, 0.02))
     assert config.background.frames == tuple(range(80))
     assert config.output.folder == folder / "out"
+
+
+def test_standards_in_internal_units(folder):
+    """The cross section of water at 20 °C, 1.632e-3 1/mm (Orthaber et al. 2000), within its uncertainty of 1 %."""
+    water = load(folder, GOOD.replace("I1, ", f"I1, {WATER}, temperature: 20 °C ± 0.5 °C}}, ")).config.intensity
+    assert water.water.temperature == pytest.approx((293.15, 0.5))
+    assert water.standard.known.value == pytest.approx(1.632e-3, rel=0.01)
+    carbon = load(folder, GOOD.replace("I1, ", f"I1, {CARBON}, ")).config.intensity
+    assert carbon.absolute
+    assert carbon.standard.window is None
 
 
 def frames_of(folder, patterns):
@@ -135,6 +147,18 @@ def test_all_mistakes_are_reported_at_once_with_their_places(folder):
         ("frames: raw/*.edf", "frames: raw", "data.frames", "folder"),
         ("zero: 9.4 s", "source: law", "data.time.source", "law"),
         ("I1, thickness: 4 mm", "I1, water: {frames: scalers.h5}, thickness: 4 mm", "intensity.water.empty", "missing"),
+        ("I1, ", f"I1, {WATER}}}, ", "intensity.water.cross_section", "exactly one"),
+        (
+            "I1, ",
+            f"I1, {WATER}, temperature: 20 °C, cross_section: 1.6e-3 1/mm}}, ",
+            "intensity.water.cross_section",
+            "exactly one",
+        ),
+        ("I1, ", f"I1, {WATER}, temperature: 104 °C}}, ", "intensity.water.temperature", "0 to 100 °C"),
+        ("I1, ", f"I1, {WATER}, temperature: 20 °C ± 1 %}}, ", "intensity.water.temperature", "give it in K"),
+        ("I1, ", f"I1, {CARBON}, scale: 2, ", "intensity.scale", "keep one of glassy_carbon, scale"),
+        ("I1, ", f"I1, {CARBON}, {WATER}, temperature: 20 °C}}, ", "intensity.glassy_carbon", "keep one of water"),
+        ("I1, thickness: 4 mm ± 0.5 %", f"I1, {CARBON}", "intensity.thickness", "sample's thickness"),
     ],
 )
 def test_impossible_values_say_how_to_mend_them(folder, old, new, key, hint):

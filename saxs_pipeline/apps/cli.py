@@ -208,6 +208,24 @@ def check(run_file: Path) -> None:
         terminal.print_rows(describe.check(loaded))
 
 
+@main.group()
+def calibrate() -> None:
+    """Calibrate the instrument, and show how well that went."""
+
+
+@calibrate.command("intensity")
+@click.argument("run_file", type=_FILE)
+@click.option("--out", type=_FILE, help="Folder for scale.json and the figure; default: `calibration` beside RUN_FILE.")
+def calibrate_intensity(run_file: Path, out: Path | None) -> None:
+    """Absolute scale from the water or the glassy carbon that RUN_FILE names; the sample's frames need not exist."""
+    with _clear_errors():
+        from saxs_pipeline.apps import calibration_intensity, terminal
+
+        folder = run_file.parent / "calibration" if out is None else out
+        terminal.print_rows(calibration_intensity.calibrate(run_file, folder))
+        _say_where(folder)
+
+
 @main.command()
 @click.argument("file", type=_FILE)
 def inspect(file: Path) -> None:

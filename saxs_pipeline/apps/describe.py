@@ -8,18 +8,29 @@ from pathlib import Path
 import numpy as np
 
 from saxs_pipeline import engine, geometry
+from saxs_pipeline.config import GlassyCarbon, Intensity
 from saxs_pipeline.engine_config import Engine
 from saxs_pipeline.io.curves_source import open_curves
 from saxs_pipeline.io.frames import open_frames
 from saxs_pipeline.io.scalers import read_scalers
+from saxs_pipeline.outputs.tables import plus_minus
 from saxs_pipeline.pipeline import check_reaction
-from saxs_pipeline.plan import amplitude_factor, open_curve_stack, warnings
+from saxs_pipeline.plan import amplitude_factor, open_curve_stack, standard_files, warnings
 from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.science.standards import FREEZING_K
 from saxs_pipeline.series import BLOCK_BYTES, FrameSeries, open_dark, open_reference, open_sample
 from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, build_integrator, pixel_q_nm
-from saxs_pipeline.types import BadInput, Floats, FrameTimes, SourceInfo
+from saxs_pipeline.types import BadInput, Floats, FrameTimes, SourceInfo, Uncertain
 
 Rows = list[tuple[str, str]]
+
+STANDARDS = {
+    "intensity.water": "water",
+    "intensity.water.empty": "empty cell",
+    "intensity.glassy_carbon": "glassy carbon",
+    "intensity.glassy_carbon.background": "carbon's background",
+}
+"""What the frames of a standard are called, by their place in the run file."""
 
 
 def check(run: RunFile) -> Rows:
@@ -164,17 +175,36 @@ def _geometry_rows(spec: IntegrationSpec) -> Rows:
 
 
 def _reference_rows(run: RunFile) -> Rows:
-    corrections, water = run.config.corrections, run.config.intensity.water
+    corrections = run.config.corrections
     background = run.config.background
     rows = []
     if corrections is not None and corrections.dark is not None:
         rows.append(("dark", _frames_text(open_dark(run, corrections.dark).info)))
-    if water is not None:
-        rows.append(("water", _frames_text(open_reference(run, water, "intensity.water").info)))
-        rows.append(("empty cell", _frames_text(open_reference(run, water.empty, "intensity.water.empty").info)))
+    rows.append(("absolute scale", _scale_text(run.config.intensity)))
+    for files, key in standard_files(run):
+        rows.append((STANDARDS[key], _frames_text(open_reference(run, files, key).info)))
     if background is not None and background.file is not None:
         rows.append(("background file", _frames_text(open_reference(run, background.file, "background.file").info)))
     return rows
+
+
+def _scale_text(intensity: Intensity) -> str:
+    """What calibrates, with what is known of it."""
+    standard = intensity.standard
+    if standard is None:
+        return "none" if intensity.scale is None else f"given, {plus_minus(*intensity.scale)}"
+    window = "all certified q" if standard.window is None else f"{standard.window[0]:g} to {standard.window[1]:g} 1/nm"
+    thickness = f"{plus_minus(*standard.thickness, unit='mm')} thick"
+    if isinstance(standard, GlassyCarbon):
+        return f"glassy carbon SRM 3600, {thickness}, in {window}"
+    known = plus_minus(*standard.known, unit="1/mm")
+    at = "" if standard.temperature is None else f" at {celsius(standard.temperature)}"
+    return f"water{at}, {known}, {thickness}, in {window}"
+
+
+def celsius(temperature_K: Uncertain) -> str:
+    """ "20.00 ± 0.50 °C"."""
+    return plus_minus(temperature_K.value - FREEZING_K, temperature_K.error, unit="°C")
 
 
 def _background_text(run: RunFile, series: FrameSeries) -> str:

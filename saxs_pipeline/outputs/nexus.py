@@ -122,6 +122,9 @@ def _write_scale(entry: h5py.Group, scale: ScaleFactor) -> None:
         put_array(group, "window", np.array(scale.window_nm, dtype=np.float64), "1/nm")
     group["slope_over_sigma"] = scale.slope_over_sigma
     group["chi2_reduced"] = scale.chi2_red
+    group["drift"] = scale.drift
+    made_of = _named(group, "contributions", (name for name, _ in scale.contributions))
+    put_array(made_of, "relative_uncertainty", np.array([value for _, value in scale.contributions], dtype=np.float64))
 
 
 def _write_fits(entry: h5py.Group, fits: FitTable) -> None:
@@ -272,7 +275,16 @@ def _read_scale(group: h5py.Group) -> ScaleFactor:
         window_nm=None if window is None else (window[0], window[1]),
         slope_over_sigma=float(group["slope_over_sigma"][()]),
         chi2_red=float(group["chi2_reduced"][()]),
+        drift=float(group["drift"][()]) if "drift" in group else float("nan"),
+        contributions=_read_contributions(group),
     )
+
+
+def _read_contributions(group: h5py.Group) -> tuple[tuple[str, float], ...]:
+    if "contributions" not in group:  # files of version 0.1
+        return ()
+    made_of = group["contributions"]
+    return tuple(zip(texts_in(made_of["name"]), _floats(made_of["relative_uncertainty"]), strict=True))
 
 
 def _read_fits(group: h5py.Group) -> FitTable:

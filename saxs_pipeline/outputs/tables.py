@@ -288,7 +288,16 @@ def _scale_text(scale: ScaleFactor) -> str:
         text += f", window {scale.window_nm[0]:g} to {scale.window_nm[1]:g} nm⁻¹"
     if math.isfinite(scale.slope_over_sigma):
         text += f", slope {scale.slope_over_sigma:.2f} σ"
-    return text
+    if math.isfinite(scale.drift):
+        text += f" ({scale.drift:+.2%} across it), χ²_red {scale.chi2_red:.3g}"
+    return f"{text}; {contributions_text(scale)}" if scale.contributions else text
+
+
+def contributions_text(scale: ScaleFactor) -> str:
+    """ "counting 0.12 %, cross section 1.0 %, …": what the relative uncertainty of the scale is made of."""
+    return ", ".join(
+        f"{name} {100 * value:.2g} %" if value > 0 else f"{name} not stated" for name, value in scale.contributions
+    )
 
 
 def plus_minus(value: float, *errors: float, unit: str = "") -> str:

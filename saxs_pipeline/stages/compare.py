@@ -107,7 +107,9 @@ def _complete(result: RunResult) -> Complete:
     if not np.isfinite(result.fits.amplitude):
         raise BadInput("compare: the results are of an earlier version of this program; run again")
     if result.curves.unit != "1/mm" or result.fits.amplitude == 1:
-        raise BadInput("compare: the run has no absolute concentrations; give `intensity.water` and `sample`")
+        raise BadInput(
+            "compare: the run has no absolute concentrations; give an absolute scale (`intensity`) and `sample`"
+        )
     window = np.asarray(np.isfinite(result.model).any(axis=0))
     return Complete(result.curves, result.fits, result.quantities, window)
 

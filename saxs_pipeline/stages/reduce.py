@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from saxs_pipeline.config import Intensity
-from saxs_pipeline.science import calibration, uncertainty
+from saxs_pipeline.config import Intensity, Water
+from saxs_pipeline.science import calibration, standards, uncertainty
 from saxs_pipeline.science.uncertainty import Mean
-from saxs_pipeline.types import Background, BadInput, Curves, Floats, ScaleFactor, Uncertain
+from saxs_pipeline.types import Background, BadInput, Curves, Floats, ScaleFactor, StandardMeasurement, Uncertain
 
 
 def absolute(curves: Curves, scale: ScaleFactor | None, intensity: Intensity) -> Curves:
@@ -35,23 +35,46 @@ def mean_curve(curves: Curves, weights: Floats, what: str) -> Mean:
     return uncertainty.average(curves.rows(good), weights[good])
 
 
-def water_scale(water: Curves, empty: Curves, monitors: tuple[Floats, Floats], intensity: Intensity) -> ScaleFactor:
-    """Scale factor from the curves of water and of the empty cell; raises BadInput as science.calibration does."""
-    settings = intensity.water
-    if settings is None:
-        raise BadInput("intensity.water: is missing; it gives the absolute scale")
-    counts = water.counts[water.usable]
-    return calibration.water_scale(
-        water.q_nm,
-        mean_curve(water, monitors[0], "water"),
-        mean_curve(empty, monitors[1], "the empty cell"),
-        water.dark_sigma,
-        counts[0] if len(counts) else water.counts[0],
-        cross_section=settings.cross_section,
+def standard(
+    measured: tuple[Curves, Floats], background: tuple[Curves, Floats], intensity: Intensity
+) -> StandardMeasurement:
+    """A standard and its background, each from its curves and their monitor counts, and what is known of them.
+
+    Raises BadInput if none of the frames of one is usable.
+    """
+    settings = intensity.standard
+    assert settings is not None
+    if isinstance(settings, Water):
+        names, taken_off = ("water", "the empty cell"), settings.empty
+    else:
+        names, taken_off = ("glassy carbon", "its background"), settings.background
+    curves = measured[0]
+    there, behind = mean_curve(*measured, names[0]), mean_curve(*background, names[1])
+    return StandardMeasurement(
+        curves.q_nm,
+        (there.intensity, there.statistical),
+        (behind.intensity, behind.statistical),
+        pixels=curves.counts[curves.usable][0],
         thickness_mm=settings.thickness,
-        window_nm=settings.window,
-        transmissions_rel=(_relative(settings.transmission), _relative(settings.empty.transmission)),
+        transmissions_rel=(_relative(settings.transmission), _relative(taken_off.transmission)),
+        frames=(_frames(curves), _frames(background[0])),
+        dark=abs(there.dark_factor - behind.dark_factor) * curves.dark_sigma,
     )
+
+
+def scale_factor(measured: StandardMeasurement, intensity: Intensity) -> ScaleFactor:
+    """Absolute scale from a standard; raises BadInput as science.calibration does."""
+    settings = intensity.standard
+    if isinstance(settings, Water):
+        at = "" if settings.temperature is None else f" at {settings.temperature.value - standards.FREEZING_K:.4g} °C"
+        return calibration.water_scale(measured, settings.known, settings.window, f"water{at}")
+    assert settings is not None
+    return calibration.glassy_carbon_scale(measured, settings.window)
+
+
+def _frames(curves: Curves) -> tuple[int, int]:
+    """How many frames are usable, and how many there are."""
+    return int(curves.usable.sum()), len(curves.index)
 
 
 def _relative(quantity: Uncertain | None) -> float:

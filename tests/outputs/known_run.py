@@ -35,6 +35,7 @@ HOSTILE_TITLE = 'CdSe <script>alert(1)</script> & "run" 7'
 CONFIG_TEXT = "title: CdSe  # </pre><script>alert(2)</script>\ndata: {frames: 'raw/*.h5'}\n"
 DELAY, RATE, EXCESS = 1.1, 0.01417, 2.5  # of the second-order law of the yield: s, 1/s, beta
 T98_YIELD = DELAY + math.log(1 + 49 * (1 - 1 / EXCESS)) / (1 - 1 / EXCESS) / RATE
+CONTRIBUTIONS = (("counting", 0.0005), ("cross section", 0.0106), ("thickness", 0.0055))
 BAD_FRAMES = {13: "all_zero", 16: "unreadable", 19: "nan", 22: "monitor_zero"}
 
 
@@ -163,7 +164,7 @@ def make_result(n, m=200, seed=3):
         tuple("" if f == "ok" else f for f in quantities.flags),
     )
     background = Background(0.004 / (1 + curves.q_nm), curves.shared, "frames 0-9, mean of 10")
-    scale = ScaleFactor(Uncertain(3.217e-7, 3.9e-9), "water", (1.0, 3.5), 0.4, 1.05)
+    scale = ScaleFactor(Uncertain(3.217e-7, 3.9e-9), "water", (1.0, 3.5), 0.4, 1.05, 0.0031, CONTRIBUTIONS)
     return RunResult(
         HOSTILE_TITLE, curves, background, scale, fits, model, quantities, provenance(), ("times from the scalers",),
     )  # fmt: skip

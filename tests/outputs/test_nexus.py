@@ -48,6 +48,16 @@ def test_one_frame_or_none_comes_back(result, tmp_path, frames):
     assert_equal(nexus.read_run(tmp_path / "run.nxs"), few)
 
 
+def test_a_scale_of_version_0_1_has_no_contributions(result, tmp_path):
+    nexus.write_run(result, tmp_path / "run.nxs")
+    with h5py.File(tmp_path / "run.nxs", "a") as file:
+        del file["entry/scale/contributions"], file["entry/scale/drift"]
+    scale = nexus.read_run(tmp_path / "run.nxs").scale
+    assert scale.contributions == ()
+    assert np.isnan(scale.drift)
+    assert scale.factor == result.scale.factor
+
+
 def test_unusual_curves_come_back(bare, tmp_path):
     curves = dataclasses.replace(bare.curves, unit="a.u.", correlated=True, scale_rel=0.0)
     odd = dataclasses.replace(bare, curves=curves, title="Größe µ ☃", warnings=("", "w"))

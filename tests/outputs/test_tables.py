@@ -99,6 +99,8 @@ def test_summary_counts_frames_and_reports_the_last_good_one(result):
     assert rows["radius r"] == tables.plus_minus(r.value[39], r.statistical[39], unit="nm")
     assert rows["concentration c_NC"].count("±") == 2
     assert rows["absolute scale"].startswith("(3.217 ± 0.039)·10⁻⁷ (water)")
+    assert "slope 0.40 σ (+0.31% across it), χ²_red 1.05" in rows["absolute scale"]
+    assert rows["absolute scale"].endswith("counting 0.05 %, cross section 1.1 %, thickness 0.55 %")
 
 
 def test_summary_passes_over_frames_that_are_excluded_or_weak(result):
