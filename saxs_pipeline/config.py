@@ -7,13 +7,13 @@ right. Numbers that have a unit are written with it ("18 keV"), and arrive here 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from saxs_pipeline.data_config import Darks, Data, FrameFiles, Image, Reference
 from saxs_pipeline.engine_config import Engine
 from saxs_pipeline.fields import (
-    Files,
     Folder,
     FrameSelection,
     InverseNm,
@@ -24,98 +24,17 @@ from saxs_pipeline.fields import (
     Quantity,
     Radians,
     Ratio,
-    Seconds,
     Section,
     SizeRange,
     Thickness,
-    Time_s,
     TimeRange,
     Title,
+    increasing,
     misplaced,
 )
 from saxs_pipeline.reaction_config import AliquotTable, Kinetics
 from saxs_pipeline.science.standards import water_cross_section
 from saxs_pipeline.types import BadInput, Uncertain
-
-# --- data ------------------------------------------------------------------------------------------------------------
-
-
-class TimingLaw(Section):
-    """Period of frame n (from 1): exposure + wait · growth^(n-1) (Prins SI, S1.4)."""
-
-    exposure: Seconds
-    wait: Annotated[float, Quantity("s", "not negative")] = 0.0
-    growth: Annotated[Number, Field(gt=0)] = 1.0
-
-
-class Time(Section):
-    """Where the frames' times come from, and when the injection was."""
-
-    source: Literal["auto", "scalers", "file", "law"] = Field(
-        "auto", description="auto: the law if one is given, else the scalers, else the frames' own files"
-    )
-    law: TimingLaw | None = None
-    zero: Time_s = Field(0.0, description="the injection, on the clock of the frames")
-
-    @model_validator(mode="after")
-    def _law_given(self) -> Self:
-        if self.source == "law" and self.law is None:
-            raise misplaced("source", "source: law needs `law: {exposure: 75 ms, wait: 22 ms, growth: 1.015}`")
-        return self
-
-
-class CurveFiles(Section):
-    """Already-integrated 1D stacks: ID02 result_ave, SAXSutilities, or three-column text, one file per curve."""
-
-    files: Files
-    q_unit: Literal["1/nm", "1/Å", "1/angstrom", "1/m"]
-    intensity_unit: Literal["1/mm", "1/cm", "1/m"]
-
-
-class Data(Section):
-    """The measurement: images (`frames`) or integrated curves (`curves`), their scalers and their times."""
-
-    frames: Files | None = None
-    curves: CurveFiles | None = None
-    scalers: Files | None = None
-    detector: str | None = Field(None, description="which detector of a .fio scan")
-    roots: tuple[Folder, ...] = Field((), description="folders that paths found inside files may point into")
-    time: Time = Time()
-
-    @model_validator(mode="after")
-    def _one_input(self) -> Self:
-        if (self.frames is None) == (self.curves is None):
-            raise misplaced("frames", "give exactly one of `frames` (images) and `curves` (integrated)")
-        return self
-
-
-class FrameFiles(Section):
-    """Frames of a reference measurement (dark, empty cell, background); a bare path stands for `frames:` alone."""
-
-    frames: Files
-    scalers: Files | None = None
-    transmission: Ratio | None = Field(None, description="of this measurement; with monitor I0 only")
-    exposure: Seconds | None = Field(None, description="of each frame, where it is needed and no file says it")
-
-
-def _frames_alone(value: Any) -> Any:
-    return {"frames": value} if isinstance(value, str | list) else value
-
-
-Reference = Annotated[FrameFiles, BeforeValidator(_frames_alone)]
-
-
-class DarkFrames(FrameFiles):
-    """Frames without beam."""
-
-    average: Literal["mean", "median"] = Field("mean", description="median: for darks with cosmic rays or zingers")
-    scale_with_exposure: bool = Field(
-        False, description="dark current, pedestal apart, times each frame's exposure over that of the dark frames"
-    )
-
-
-Darks = Annotated[DarkFrames, BeforeValidator(_frames_alone)]
-
 
 # --- geometry and corrections ----------------------------------------------------------------------------------------
 
@@ -147,6 +66,18 @@ class Geometry(Section):
         return self
 
 
+class BadPixels(Section):
+    """Pixels that dark frames and flat show to be of no use are masked, counted and reported; `{}` for the defaults."""
+
+    hot: Annotated[Number, Field(gt=0)] = Field(
+        10.0, description="dark level above the median, in standard deviations of the pixels' levels (from their MAD)"
+    )
+    noisy: Annotated[Number, Field(gt=1)] = Field(5.0, description="scatter of the darks over the median pixel's")
+    flat: Annotated[tuple[Number, Number], AfterValidator(increasing)] = Field(
+        (0.5, 2.0), description="accepted range of the flat, relative to its median"
+    )
+
+
 class Corrections(Section):
     """What is done to the pixels. gain, read_noise and polarization carry meaning: they have no default."""
 
@@ -158,8 +89,9 @@ class Corrections(Section):
         None, description="ADU, constant offset in frames and darks alike; default: what the header says, else 0"
     )
     dark: Darks | None = None
-    flat: OneFile | None = None
-    mask: OneFile | None = Field(None, description="image, non-zero = masked")
+    flat: Image | None = None
+    mask: Image | None = Field(None, description="non-zero = masked")
+    bad_pixels: BadPixels | None = None
     dummy: float | None = Field(None, description="value of pixels that were not measured; overrides the header's")
     dummy_delta: Annotated[Number, Field(ge=0)] = 0.0
     saturation: Annotated[Number, Field(gt=0)] | None = Field(None, description="ADU; such pixels are not used")

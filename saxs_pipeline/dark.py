@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saxs_pipeline.config import DarkFrames
+from saxs_pipeline.data_config import DarkFrames
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.science import corrections
 from saxs_pipeline.science.corrections import Dark
@@ -60,7 +60,8 @@ def average_dark(run: RunFile, settings: DarkFrames, info: SourceInfo, pedestal:
     if n > 1 and read_noise > 0:
         notes += _noise_doubt(np.sqrt(n * np.median(dark.variance) / _median_chi2(n - 1)), read_noise)
     if settings.average == "median":
-        dark = Dark(_median(sums.frames) - pedestal, dark.variance * corrections.MEDIAN_VARIANCE)
+        level, variance = _median(sums.frames) - pedestal, dark.variance * corrections.MEDIAN_VARIANCE
+        dark = dark._replace(level=level, variance=variance)
     return dark._replace(exposure_s=_exposure(run, sums.exposures_s) if settings.scale_with_exposure else None)
 
 

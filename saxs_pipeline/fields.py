@@ -192,15 +192,16 @@ OneFile = Annotated[Path, PlainValidator(_one_file), _PATH]
 Folder = Annotated[Path, PlainValidator(_folder), _PATH]
 
 
-def _increasing(pair: tuple[float, float]) -> tuple[float, float]:
+def increasing(pair: tuple[float, float]) -> tuple[float, float]:
+    """The pair; ValueError where it is not a range."""
     if not pair[0] < pair[1]:
         raise ValueError("the first value must be smaller than the second")
     return pair
 
 
-QRange = Annotated[tuple[InverseNm, InverseNm], AfterValidator(_increasing)]
-SizeRange = Annotated[tuple[Nm, Nm], AfterValidator(_increasing)]
-TimeRange = Annotated[tuple[Time_s, Time_s], AfterValidator(_increasing)]
+QRange = Annotated[tuple[InverseNm, InverseNm], AfterValidator(increasing)]
+SizeRange = Annotated[tuple[Nm, Nm], AfterValidator(increasing)]
+TimeRange = Annotated[tuple[Time_s, Time_s], AfterValidator(increasing)]
 
 
 def _frame_selection(value: Any) -> tuple[int, ...]:

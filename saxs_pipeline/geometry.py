@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from saxs_pipeline.config import Geometry
+from saxs_pipeline.config import Corrections, Geometry
+from saxs_pipeline.data_config import ImageFile
 from saxs_pipeline.io.frames import read_image
 from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.science import bad_pixels
 from saxs_pipeline.science.corrections import Dark
+from saxs_pipeline.science.orientation import stored, turned, turned_shape
 from saxs_pipeline.stages.integrate import IntegrationSpec, build_integrator, pixel_q_nm, pixel_solid_angle
 from saxs_pipeline.types import BadInput, Bools, Floats, HeaderGeometry, SourceInfo
 
@@ -20,10 +24,34 @@ HC_KEV_M = 1.2398419843320026e-9
 """Planck constant times speed of light, keV·m (exact SI values)."""
 
 
+class PlainDetector(NamedTuple):
+    """A detector that pyFAI does not know: rows and columns of square pixels, m, without gaps."""
+
+    shape: tuple[int, int]
+    pixel_m: float
+
+
+PLAIN_DETECTORS: Mapping[str, PlainDetector] = {
+    "xrd4343ct": PlainDetector((2880, 2880), 150e-6),  # Varex; P21.2
+    "varexxrd4343ct": PlainDetector((2880, 2880), 150e-6),
+}
+
+
 def resolve(run: RunFile, info: SourceInfo) -> dict[str, Any]:
     """pyFAI configuration of the geometry for these frames; raises BadInput where it is incomplete or does not fit."""
+    return _resolved(run, _as_meant(run, info))
+
+
+def _as_meant(run: RunFile, info: SourceInfo) -> SourceInfo:
+    """What the geometry is about: images of the shape that they have when turned."""
+    return replace(info, shape=turned_shape(info.shape, run.config.data.orientation))
+
+
+def _resolved(run: RunFile, info: SourceInfo) -> dict[str, Any]:
     geometry = run.config.geometry
     assert geometry is not None
+    if geometry.header and run.config.data.orientation != "none":
+        raise run.error("geometry.header", "the header is about images as stored; with data.orientation give a PONI")
     integrator = _explicit(run, geometry, info) if geometry.poni is None else _load_poni(run, geometry.poni)
     detector = integrator.detector
     if detector.max_shape is None:
@@ -99,14 +127,17 @@ def _detector(run: RunFile, geometry: Geometry, header: HeaderGeometry | None, i
 
 
 def _named_detector(run: RunFile, name: str, info: SourceInfo) -> tuple[Any, int]:
-    """pyFAI's detector of this name, and by how much the frames are binned."""
-    from pyFAI.detectors import detector_factory
+    """The detector of this name, and by how much the frames are binned."""
+    from pyFAI.detectors import Detector, detector_factory
 
     try:
-        named = detector_factory(name)
+        plain = PLAIN_DETECTORS.get(name.lower())
+        named = (
+            detector_factory(name) if plain is None else Detector(plain.pixel_m, plain.pixel_m, max_shape=plain.shape)
+        )
     except Exception:  # pyFAI raises RuntimeError for an unknown name, others for odd ones
         raise run.error("geometry.detector", f"pyFAI knows no detector {name!r}") from None
-    native = tuple(named.MAX_SHAPE or info.shape)
+    native = tuple(named.max_shape or info.shape)
     ratio = native[0] // info.shape[0]
     if native != (info.shape[0] * ratio, info.shape[1] * ratio):
         raise run.error("geometry.detector", f"{name} has {native} pixels, the frames have {info.shape}")
@@ -131,10 +162,12 @@ def specify(run: RunFile, info: SourceInfo, dark: Dark | None = None) -> Integra
     """Everything the integration needs, checked: images fit the frames, and the q range meets unmasked pixels."""
     corrections, integration = run.config.corrections, run.config.integration
     assert corrections is not None and integration is not None
-    config = resolve(run, info)
+    orientation, meant = run.config.data.orientation, _as_meant(run, info)
+    config = _resolved(run, meant)
     integrator = build_integrator(config)
-    flat = _image(run, "corrections.flat", corrections.flat, info)
-    mask = _mask(run, integrator, flat, info)
+    flat = _image(run, "corrections.flat", corrections.flat, meant)
+    mask = _mask(run, integrator, flat, meant)
+    _check_range(run, integrator, mask)
     dummy = (
         (corrections.dummy, corrections.dummy_delta)
         if corrections.dummy is not None
@@ -155,16 +188,32 @@ def specify(run: RunFile, info: SourceInfo, dark: Dark | None = None) -> Integra
         "dummy_delta": dummy[1],
         "saturation": corrections.saturation or info.saturation,
         "dark_exposure_s": None if dark is None else dark.exposure_s,
+        "orientation": orientation,
     }
     arrays: dict[str, Any] = {
-        "mask": mask,
-        "flat": flat,
+        "mask": stored(mask, orientation),
+        "flat": None if flat is None else stored(flat, orientation),
         "dark": None if dark is None else dark.level,
         "dark_variance": None if dark is None else dark.variance,
     }
-    _check_range(run, integrator, mask)
+    bad = _bad_pixels(corrections, arrays["mask"], dark, arrays["flat"])
     pixels = info.n_frames * mask.size
-    return IntegrationSpec(key=_key(values, arrays), pixels=pixels, **values, **arrays)
+    return IntegrationSpec(key=_key(values, arrays), pixels=pixels, bad_pixels=bad, **values, **arrays)
+
+
+def _bad_pixels(settings: Corrections, mask: Bools, dark: Dark | None, flat: Floats | None) -> tuple[str, ...]:
+    """Mask what is found to be of no use; what it was, in words."""
+    limits = settings.bad_pixels
+    if limits is None:
+        return ()
+    used, found = ~mask, []
+    if dark is not None:
+        found += bad_pixels.in_dark(dark, used, hot=limits.hot, noisy=limits.noisy)
+    if flat is not None:
+        found += bad_pixels.in_flat(flat, used, limits.flat)
+    for kind in found:
+        mask |= kind.pixels
+    return tuple(f"{np.count_nonzero(kind.pixels)} {kind.words}" for kind in found)
 
 
 def pedestal(run: RunFile, info: SourceInfo) -> float:
@@ -173,15 +222,15 @@ def pedestal(run: RunFile, info: SourceInfo) -> float:
     return given if given is not None else info.pedestal or 0.0
 
 
-def _image(run: RunFile, key: str, path: Path | None, info: SourceInfo) -> Floats | None:
-    if path is None:
+def _image(run: RunFile, key: str, given: ImageFile | None, info: SourceInfo) -> Floats | None:
+    if given is None:
         return None
     try:
-        image = read_image(path)
+        image = turned(read_image(given.file), given.orientation)
     except BadInput as error:
         raise run.error(key, str(error)) from None
     if image.shape != info.shape:
-        raise run.error(key, f"{path.name} has {image.shape} pixels, the frames have {info.shape}")
+        raise run.error(key, f"{given.file.name} has {image.shape} pixels, the frames have {info.shape}")
     return image.astype(np.float64)
 
 

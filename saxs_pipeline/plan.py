@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from saxs_pipeline import geometry, provenance
-from saxs_pipeline.config import FrameFiles, RunConfig
+from saxs_pipeline.config import RunConfig
 from saxs_pipeline.dark import average_dark
+from saxs_pipeline.data_config import FrameFiles
 from saxs_pipeline.io.curves_source import open_curves
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.series import FrameSeries, law_times, open_reference, open_sample
@@ -133,6 +134,8 @@ def prepare_frames(run: RunFile, series: FrameSeries) -> Plan:
         dark = average_dark(run, config.corrections.dark, series.info, pedestal, notes)
     spec = geometry.specify(run, series.info, dark)
     energy = geometry.energy_keV(spec.geometry)
+    if spec.bad_pixels:
+        notes.append(f"bad pixels masked: {', '.join(spec.bad_pixels)}")
     notes += series.warnings
     plan = Plan(config, series, None, spec, energy, amplitude_factor(run, bin_centers(spec), energy))
     if config.intensity.standard is not None:

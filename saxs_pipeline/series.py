@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from saxs_pipeline.config import FrameFiles, RunConfig
+from saxs_pipeline.config import RunConfig
+from saxs_pipeline.data_config import FrameFiles
 from saxs_pipeline.io import frames, scalers
 from saxs_pipeline.io.fio_source import first_times
 from saxs_pipeline.runfile import RunFile

@@ -83,3 +83,18 @@ def test_a_median_of_more_frames_than_memory_holds_is_refused(beamtime, darks, m
     monkeypatch.setattr(dark, "MEDIAN_BYTES", 3 * 480 * 480 * 2)
     with pytest.raises(BadInput, match=r"corrections\.dark\.average: .* at most 3 frames, or average: mean"):
         planned(beamtime, "dark_many", f"{{frames: {darks}, average: median}}")
+
+
+def test_bad_pixels_are_masked_and_counted(beamtime, darks):
+    """The simulated detector has hot and dead ones, which its mask knows: without it they are found."""
+    import fabio
+
+    known = fabio.open(beamtime / "mask.edf").data != 0
+    plain = planned(beamtime, "bad_masked", darks, ("  mask: mask.edf", "  mask: mask.edf\n  bad_pixels: {}"))
+    found = planned(beamtime, "bad_found", darks, ("  mask: mask.edf", "  bad_pixels: {}"))
+    (said,) = (text for text in found.warnings if text.startswith("bad pixels masked"))
+    assert found.spec.mask.any()
+    assert not (found.spec.mask & ~known).any()
+    assert found.spec.mask.sum() > 50
+    assert "hot (dark above" in said
+    assert plain.spec.mask.sum() == known.sum()

@@ -85,6 +85,48 @@ def test_a_binned_pixel_is_masked_where_any_of_its_pixels_is():
     assert pixel == pytest.approx(8 * 44.2708e-6, rel=1e-5)
 
 
+def test_the_varex_panel_of_p21_whole_and_binned():
+    for size in (2880, 1440):
+        config = geometry.resolve(run(**EXPLICIT, detector="VarexXRD4343CT"), info((size, size)))
+        assert config["detector_config"]["pixel1"] == pytest.approx(150e-6 * 2880 / size)
+        assert geometry.specify(run(**EXPLICIT, detector="XRD4343CT"), info((size, size))).mask.sum() == 0
+    with pytest.raises(BadInput, match="2880"):
+        geometry.resolve(run(**EXPLICIT, detector="XRD4343CT"), info((1000, 1000)))
+
+
+def test_images_that_are_stored_on_their_side(tmp_path):
+    """The geometry is that of the turned image; the mask may be stored in another orientation again."""
+    mask = np.zeros((300, 200))
+    mask[:40, 150:] = 1
+    np.save(tmp_path / "mask.npy", mask[::-1])
+    config = RunConfig.model_validate(
+        {
+            "title": "t",
+            "data": {"frames": str(Path(__file__)), "orientation": "rotate_left"},
+            "geometry": EXPLICIT | {"center": [100, 150], "pixel_size": "1 mm"},
+            "corrections": {
+                "gain": 1, "read_noise": 0, "polarization": None,
+                "mask": {"file": str(tmp_path / "mask.npy"), "orientation": "flip_up_down"},
+            },
+            "integration": {"bins": 100, "q_min": "0.1 1/nm", "q_max": "3 1/nm"},
+            "intensity": {"monitor": "none"},
+        }
+    )  # fmt: skip
+    spec = geometry.specify(RunFile(Path("run.yaml"), "", config, {(): (1, 1)}), info((200, 300)))
+    assert spec.mask.shape == (200, 300)
+    np.testing.assert_array_equal(np.rot90(spec.mask), mask != 0)
+    with pytest.raises(BadInput, match=r"mask\.npy has \(200, 300\) pixels, the frames have \(300, 200\)"):
+        np.save(tmp_path / "mask.npy", mask.T)
+        geometry.specify(RunFile(Path("run.yaml"), "", config, {(): (1, 1)}), info((200, 300)))
+
+
+def test_the_geometry_of_a_header_is_that_of_the_image_as_stored():
+    config = run(header=True).config
+    turned = config.model_copy(update={"data": config.data.model_copy(update={"orientation": "flip_up_down"})})
+    with pytest.raises(BadInput, match="give a PONI"):
+        geometry.resolve(RunFile(Path("run.yaml"), "", turned, {(): (1, 1)}), info(header=HEADER))
+
+
 @pytest.mark.parametrize(
     ("section", "shape", "hint"),
     [

@@ -160,7 +160,7 @@ def _range_text(values: Floats) -> str:
 
 def _geometry_rows(spec: IntegrationSpec) -> Rows:
     integrator = build_integrator(spec.geometry)
-    q = pixel_q_nm(integrator, spec.mask.shape)[~spec.mask]
+    q = pixel_q_nm(integrator, spec.mask_as_meant.shape)[~spec.mask_as_meant]
     detector = integrator.detector
     return [
         (
@@ -168,7 +168,7 @@ def _geometry_rows(spec: IntegrationSpec) -> Rows:
             f"{integrator.dist:.6g} m, {geometry.energy_keV(spec.geometry):.6g} keV, beam centre "
             f"{integrator.poni2 / detector.pixel2:.2f}, {integrator.poni1 / detector.pixel1:.2f} px (fast, slow)",
         ),
-        ("mask", f"{spec.mask.mean():.1%} of the pixels"),
+        ("mask", ", ".join([f"{spec.mask.mean():.1%} of the pixels", *spec.bad_pixels])),
         ("q range", f"{q.min():.4g} to {q.max():.4g} 1/nm on the detector"),
         ("q bins", f"{spec.bins} in {spec.q_range_nm[0]:g} to {spec.q_range_nm[1]:g} 1/nm, {spec.splitting} splitting"),
     ]

@@ -19,11 +19,12 @@ MEDIAN_VARIANCE = np.pi / 2
 class Dark(NamedTuple):
     """Dark current D (ny, nx) in ADU without the pedestal, and the variance of this average, ADU².
 
-    exposure_s: of the dark frames, where the dark is to be scaled to the exposure of each frame.
+    frames: how many were averaged; exposure_s: theirs, where the dark is to be scaled to the exposure of each frame.
     """
 
     level: Floats
     variance: Floats
+    frames: int = 1
     exposure_s: float | None = None
 
 
@@ -36,7 +37,7 @@ def dark_from_sums(total: Floats, squares: Floats, n: int, *, pedestal: float, g
     if n == 1:
         return Dark(mean - pedestal, gain * np.maximum(mean - pedestal, 0) + read_noise**2)
     spread = np.maximum(squares - total * mean, 0) / (n - 1)
-    return Dark(mean - pedestal, spread / n)
+    return Dark(mean - pedestal, spread / n, n)
 
 
 def bin_variance(signal_adu: Floats, weight: Floats, gain: float, read_noise: float) -> Floats:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from saxs_pipeline.science import binning, corrections
 from saxs_pipeline.science.binning import Bins, Limits, SplitPixels, Sums, WholePixels
+from saxs_pipeline.science.orientation import stored, turned
 from saxs_pipeline.types import Bools, Curves, Floats, FrameChunk, Ints
 
 _SPLIT = {"none": "no", "bbox": "bbox", "full": "full"}
@@ -43,7 +44,8 @@ class IntegrationSpec:
     geometry: pyFAI's `get_config()`; mask (ny, nx) True = not used; dark, dark_variance, flat (ny, nx) or None;
     pedestal, read_noise, saturation in ADU, gain in ADU per photon; q_range_nm of the bins' outer edges;
     solid_angle_sr of a pixel (Ω_0); dark_exposure_s: the dark grows with the exposure and is that of this one, None: it
-    is the same in every frame; pixels: in all frames to come, which decides only how they are added up.
+    is the same in every frame; orientation: from these images, as stored, to those that the geometry means; bad_pixels:
+    kinds found and masked, in words; pixels: in all frames to come, which decides only how they are added up.
     """
 
     key: str
@@ -65,7 +67,14 @@ class IntegrationSpec:
     dummy_delta: float = 0.0
     saturation: float | None = None
     dark_exposure_s: float | None = None
+    orientation: str = "none"
+    bad_pixels: tuple[str, ...] = ()
     pixels: int = 0
+
+    @property
+    def mask_as_meant(self) -> Bools:
+        """The mask of images that are turned as the geometry means them."""
+        return turned(self.mask, self.orientation)
 
     @property
     def limits(self) -> Limits:
@@ -233,12 +242,12 @@ def _build(spec: IntegrationSpec) -> _Operator:
 
 def _norm(integrator: Any, spec: IntegrationSpec) -> Floats:
     """F·Ω_rel·P of each pixel, (ny·nx,)."""
-    shape = spec.mask.shape
-    norm = np.ones(shape) if spec.flat is None else spec.flat.copy()
+    shape = spec.mask_as_meant.shape
+    norm = np.ones(spec.mask.shape) if spec.flat is None else spec.flat.copy()
     if spec.solid_angle:
-        norm *= integrator.solidAngleArray(shape)
+        norm *= stored(integrator.solidAngleArray(shape), spec.orientation)
     if spec.polarization is not None:
-        norm *= integrator.polarization(shape, spec.polarization)
+        norm *= stored(integrator.polarization(shape, spec.polarization), spec.orientation)
     return norm.ravel()
 
 
@@ -253,10 +262,11 @@ def _with_dark(bins: Bins, norm: Floats, spec: IntegrationSpec) -> _Operator:
 
 def _bins(integrator: Any, spec: IntegrationSpec) -> Bins:
     """pyFAI's own assignment of pixels to bins, bit for bit that of its `integrate1d`."""
+    mask = np.ascontiguousarray(spec.mask_as_meant)
     sparse = integrator.setup_sparse_integrator(
-        spec.mask.shape,
+        mask.shape,
         spec.bins,
-        mask=spec.mask,
+        mask=mask,
         pos0_range=spec.q_range_nm,
         unit="q_nm^-1",
         split=_SPLIT[spec.splitting],
@@ -264,13 +274,15 @@ def _bins(integrator: Any, spec: IntegrationSpec) -> Bins:
         empty=np.nan,
     )
     if spec.splitting == "none":
-        label = np.full(spec.mask.size, spec.bins, np.uint16 if spec.bins < 2**16 else np.int32)
+        label = np.full(mask.size, spec.bins, np.uint16 if spec.bins < 2**16 else np.int32)
         label[sparse.indices] = np.repeat(np.arange(spec.bins, dtype=label.dtype), np.diff(sparse.indptr))
-        return WholePixels(label, spec.bins)
+        return WholePixels(stored(label.reshape(mask.shape), spec.orientation).ravel(), spec.bins)
     from scipy.sparse import csr_array
 
-    share = csr_array((sparse.data, sparse.indices, sparse.indptr), (spec.bins, spec.mask.size), dtype=np.float64)
-    return SplitPixels(share.tocsc(), share.multiply(share).tocsc())
+    order = stored(np.arange(mask.size).reshape(mask.shape), spec.orientation).ravel()
+    share = csr_array((sparse.data, sparse.indices, sparse.indptr), (spec.bins, mask.size), dtype=np.float64)
+    share = share.tocsc()[:, order]
+    return SplitPixels(share, share.multiply(share).tocsc())
 
 
 def _per_bin(bins: Bins, norm: Floats, dark: Floats, pixels: Ints | None = None) -> _PerBin:

@@ -12,6 +12,8 @@ import pytest
 from pyFAI.detectors import Detector
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
+from saxs_pipeline.science import orientation as orient
+from saxs_pipeline.science.orientation import ORIENTATIONS
 from saxs_pipeline.stages.integrate import (
     COMPILE_FROM_PIXELS,
     IntegrationSpec,
@@ -129,6 +131,22 @@ def test_compiled_sums_are_the_same_to_the_last_bit(spec, images, dtype):
         assert plain.problems[5].startswith("all_zero")
         assert plain.notes == compiled.notes
         assert (plain.notes[2] == "saturated") == ("saturation" in changes)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("splitting", ["none", "bbox"])
+def test_images_stored_in_any_orientation_give_the_same_curves(spec, images, orientation, splitting):
+    """Stored images are turned here by hand; mask, flat and dark of the spec are in their orientation."""
+    plain = replace(spec, key=splitting, splitting=splitting)
+    expected = integrate(chunk(images[:2]), plain)
+    stored = {name: orient.stored(getattr(spec, name), orientation) for name in ("mask", "flat", "dark")}
+    variance = orient.stored(spec.dark_variance, orientation)
+    turned = replace(plain, key=orientation + splitting, orientation=orientation, dark_variance=variance, **stored)
+    frames = np.stack([orient.stored(image, orientation) for image in images[:2]])
+    curves = integrate(chunk(frames), turned)
+    np.testing.assert_array_equal(curves.counts, expected.counts)
+    np.testing.assert_allclose(curves.intensity, expected.intensity, rtol=1e-9)
+    np.testing.assert_allclose(curves.statistical, expected.statistical, rtol=1e-9)
 
 
 def test_the_error_of_the_dark_stays_apart_and_has_the_size_of_a_simulation(spec, images):
