@@ -34,12 +34,11 @@ def in_dark(dark: Dark, used: Bools, *, hot: float, noisy: float) -> list[Found]
     middle = float(np.median(level[used]))
     spread = MAD_TO_SIGMA * float(np.median(np.abs(level[used] - middle)))
     usual = float(np.median(scatter[used]))
-    limit = middle + hot * max(spread, usual / np.sqrt(dark.frames))
+    limit = middle + hot * max(spread, usual / np.sqrt(dark.frames), 1 / dark.frames)  # levels are 1/n ADU apart
     found = [Found(used & (level > limit), f"hot (dark above {limit:.4g} ADU)")]
     if dark.frames > 1 and usual > 0:
-        found.append(
-            Found(used & (scatter > noisy * usual), f"noisy (darks scatter by more than {noisy * usual:.3g} ADU)")
-        )
+        most = noisy * usual
+        found.append(Found(used & (scatter > most), f"noisy (darks scatter by more than {most:.3g} ADU)"))
         if dark.frames >= FEWEST_FOR_STUCK:
             found.append(Found(used & (scatter == 0), "stuck (the same value in every dark)"))
     return found
