@@ -14,8 +14,10 @@ import numpy as np
 
 from saxs_pipeline.io.aliquots import read_aliquots
 from saxs_pipeline.plan import Plan, times_doubts
+from saxs_pipeline.quality import Quality
 from saxs_pipeline.reaction import Aliquots
 from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.science import quality
 from saxs_pipeline.science.population import simulate
 from saxs_pipeline.stages import degenerate, quantify, reduce
 from saxs_pipeline.stages.analyse import analyse
@@ -37,7 +39,8 @@ def process(plan: Plan, start: int, stop: int) -> ChunkResult:
 
 def finish(plan: Plan, frames: ChunkResult, provenance: Provenance) -> RunResult:
     """All frames in order → result: fit weak frames again, derive the quantities."""
-    curves, fits, model, quantities = _with_notes(plan, frames.curves), frames.fits, frames.model, None
+    judged = quality.assess(frames.curves, plan.monitor_rate(frames.curves))
+    curves, fits, model, quantities = _with_notes(plan, frames.curves, judged), frames.fits, frames.model, None
     if plan.config.model is not None and fits is not None and model is not None:
         fits, model = refit_weak(curves, fits, model, plan.config.model, plan.factor)
         fits = replace(fits, flags=_flags(curves, fits))
@@ -57,6 +60,7 @@ def finish(plan: Plan, frames: ChunkResult, provenance: Provenance) -> RunResult
             *_frame_warnings(plan, curves),
             *_doubts(plan, curves, quantities),
         ),
+        quality=judged,
     )
 
 
@@ -105,11 +109,12 @@ def _kept(warnings: list[str], lost: str) -> Iterator[None]:
         warnings.append(f"{lost}: {error}")
 
 
-def _with_notes(plan: Plan, curves: Curves) -> Curves:
-    """Curves whose notes also say which frames are part of the background."""
+def _with_notes(plan: Plan, curves: Curves, judged: Quality) -> Curves:
+    """Curves whose notes also say which frames are part of the background, and which stand out."""
+    found = quality.words(judged, len(curves.q_nm))
     notes = (
-        _joined_words(note, "background" if index in plan.background_frames else "")
-        for index, note in zip(curves.index.tolist(), curves.notes, strict=True)
+        _joined_words(note, "background" if index in plan.background_frames else "", remark)
+        for index, note, remark in zip(curves.index.tolist(), curves.notes, found, strict=True)
     )
     return replace(curves, notes=tuple(notes))
 

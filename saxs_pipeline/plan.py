@@ -87,6 +87,13 @@ class Plan:
         assert self.curves is not None
         return self.curves.time_s
 
+    def monitor_rate(self, curves: Curves) -> Floats | None:
+        """What the monitor counted per second in these frames, (n,); None without a monitor of the beam."""
+        if self.series is None or self.config.intensity.monitor in (None, "none", "exposure"):
+            return None
+        exposure = np.where(curves.exposure_s > 0, curves.exposure_s, np.nan)
+        return np.asarray(self.series.monitor[curves.index] / exposure)
+
     def curves_of(self, start: int, stop: int) -> Curves:
         """Curves of frames start … stop - 1 on the absolute scale, background still in."""
         if self.series is None:

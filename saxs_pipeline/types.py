@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from saxs_pipeline.quality import Quality
     from saxs_pipeline.reaction import Comparison, ScaledAliquots, SeriesAnalysis
 
 Floats = NDArray[np.float64]
@@ -389,3 +390,4 @@ class RunResult:
     analysis: SeriesAnalysis | None = None
     comparison: Comparison | None = None
     aliquots: ScaledAliquots | None = None
+    quality: Quality | None = None

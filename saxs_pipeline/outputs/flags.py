@@ -18,6 +18,9 @@ MEANING = {
     "saturated": "some pixels are saturated and left out",
     "monitor_zero": "the monitor reads zero or less",
     "monitor_nan": "the monitor has no value",
+    "outlier": "the curve differs from those before and after: a bubble, a zinger, damage",
+    "beam_lost": "the monitor counted less than half of what it did around",
+    "few_pixels": "more than a tenth of the usual pixels hold no measurement",
     "background": "part of the background that is subtracted",
     "weak": "c_NC below 5 standard errors: r and σ_r not reported, c_NC with the size of the first clearly good frame",
     "not_converged": "the fit did not converge: r and σ_r not reported",
@@ -27,7 +30,8 @@ MEANING = {
 }
 """Words of the flag column, explained; a word that is not listed is shown as it is."""
 
-_HARMLESS = frozenset({"ok", "weak", "sigma_upper_limit", "background", "saturated", "poor_fit"})
+_FRAME = frozenset({"background", "saturated", "outlier", "beam_lost", "few_pixels"})
+_HARMLESS = _FRAME | {"ok", "weak", "sigma_upper_limit", "poor_fit"}
 
 
 def frame_flags(result: RunResult) -> tuple[str, ...]:

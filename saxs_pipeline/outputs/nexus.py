@@ -2,7 +2,9 @@
 
 /entry (NXentry)
     series/      NXdata    r(t) and σ_r(t), the default plot, with c_NC, yield, background, χ², flags, covariance
-    curves/      NXdata    I(t, q) with total, statistical and shared standard uncertainties
+    curves/      NXdata    I(t, q) with total, statistical and shared standard uncertainties; what the dark
+                           frames leave is dark_factor · dark_sigma
+    quality/     NXdata    mean intensity, pixels, χ² against the frames around, monitor
     fit/         NXparameters, one row per frame, with their covariance; model/ NXdata the fitted curves
     background/  NXdata    B(q), which was subtracted
     scale/       NXparameters of the absolute scale
@@ -26,6 +28,7 @@ from saxs_pipeline import __version__
 from saxs_pipeline.outputs import nexus_reaction
 from saxs_pipeline.outputs.hdf5 import written_at_once
 from saxs_pipeline.outputs.nexus_groups import group_of, mark_plot, put_array, put_texts, text_in, texts_in
+from saxs_pipeline.quality import Quality
 from saxs_pipeline.types import (
     FIT_COLUMNS,
     Background,
@@ -69,6 +72,8 @@ def write_run(result: RunResult, path: Path) -> None:
             _write_fits(entry, result.fits)
         if result.model is not None:
             _write_model(entry, result.model, result.curves)
+        if result.quality is not None:
+            _write_quality(entry, result.quality, result.curves)
         if result.quantities is not None:
             _write_series(entry, result.quantities, result.curves.unit)
         nexus_reaction.write(entry, result)
@@ -112,6 +117,17 @@ def _write_background(entry: h5py.Group, background: Background, curves: Curves)
     group["factor"] = background.factor
     group["dark_factor"] = background.dark_factor
     mark_plot(group, "B", ["q"], title="background that was subtracted")
+
+
+_QUALITY = ("intensity", "intensity_errors", "valid_pixels_share", "chi2_reduced_neighbours", "monitor_share")
+
+
+def _write_quality(entry: h5py.Group, quality: Quality, curves: Curves) -> None:
+    group = group_of(entry, "quality", "NXdata")
+    for name, values in zip(_QUALITY, vars(quality).values(), strict=True):
+        put_array(group, name, values, curves.unit if name.startswith("intensity") else "")
+    group["time"], group["frame"] = entry["curves/time"], entry["curves/frame"]
+    mark_plot(group, "intensity", ["time"], title="mean intensity of the frames")
 
 
 def _write_scale(entry: h5py.Group, scale: ScaleFactor) -> None:
@@ -235,6 +251,7 @@ def _read_entry(entry: h5py.Group) -> RunResult:
         analysis=nexus_reaction.read_analysis(entry["analysis"]) if "analysis" in entry else None,
         comparison=nexus_reaction.read_comparison(entry["kinetics"]) if "kinetics" in entry else None,
         aliquots=nexus_reaction.read_aliquots(entry["aliquots"]) if "aliquots" in entry else None,
+        quality=Quality(*(entry["quality"][name][()] for name in _QUALITY)) if "quality" in entry else None,
     )
 
 

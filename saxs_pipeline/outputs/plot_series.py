@@ -1,4 +1,4 @@
-"""Figures against time: r and σ_r, c_NC and yield (Prins et al., Fig. 1b-c), quality of the fits."""
+"""Figures against time: r and σ_r, c_NC and yield (Prins et al., Fig. 1b-c)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from saxs_pipeline.outputs.flags import count_words, frame_flags, has_word, independent, sound
+from saxs_pipeline.outputs.flags import has_word, independent, sound
 from saxs_pipeline.outputs.plot_aliquots import aliquots_caption, draw_aliquots
 from saxs_pipeline.outputs.plot_style import (
     BLACK,
     BLUE,
     GREEN,
     GREY,
-    LIGHT_GREY,
     ORANGE,
     SINGLE_COLUMN_MM,
     VERMILLION,
@@ -30,7 +29,7 @@ from saxs_pipeline.outputs.plot_style import (
 )
 from saxs_pipeline.outputs.ranges import value_range
 from saxs_pipeline.outputs.tables import last_reported, percent, plus_minus
-from saxs_pipeline.types import FIT_COLUMNS, Bools, Estimate, Floats, Quantities, RunResult
+from saxs_pipeline.types import Bools, Estimate, Floats, Quantities, RunResult
 
 LABELS = {
     "radius": "mean radius $r$ (nm)",
@@ -196,59 +195,3 @@ def _systematic_bar(ax: Axes, axis: TimeAxis, estimate: Estimate, rows: Bools) -
         axis.beyond(1.04), estimate.value[last], estimate.systematic[last],
         fmt="none", ecolor=BLACK, capsize=1.5, elinewidth=0.7,
     )  # fmt: skip
-
-
-def draw_quality(result: RunResult) -> Drawing | None:
-    """Reduced χ² and the flags of the frames against time; None if there is neither."""
-    flags, axis = frame_flags(result), time_axis(result)
-    counted = count_words([flag for flag, visible in zip(flags, axis.visible, strict=True) if visible])
-    chi2 = None if result.quantities is None else result.quantities.chi2_red
-    drawable = axis.visible & (np.isfinite(chi2) if chi2 is not None else False)
-    heights = [1.0] * bool(drawable.any()) + [0.12 * len(counted) + 0.15] * bool(counted)
-    if not heights:
-        return None
-    figure = new_figure(SINGLE_COLUMN_MM, 14 + 42 * sum(heights))
-    axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-    if chi2 is not None and drawable.any():
-        _draw_chi2(axes[0], result, axis, drawable, chi2)
-    if counted:
-        _draw_flags(axes[-1], result, axis, [word for word, _ in counted])
-    axis.apply(axes[-1])
-    margins(figure, left=26 if counted else 13)
-    listed = ", ".join(f"{word} {n}" for word, n in counted) or "none"
-    hidden = int((~axis.visible).sum())
-    late = f" {hidden} {plural('frame', hidden)} at t ≤ 0 not shown." if hidden else ""
-    caption = (
-        "Reduced χ² of the fits and flags of the frames. Shaded: where 95 % of the frames lie if the model and the "
-        f"uncertainties are right. Crosses: excluded frames. Frames per flag: {listed}.{late}"
-    )
-    return Drawing("quality", figure, caption, "Reduced chi-squared and flags of the frames against time.")
-
-
-def _draw_chi2(ax: Axes, result: RunResult, axis: TimeAxis, rows: Bools, chi2: Floats) -> None:
-    good = rows & sound(result)
-    ax.plot(axis.seconds[good], chi2[good], "o", ms=1.8, color=BLUE, mew=0, zorder=3)
-    ax.plot(axis.seconds[rows & ~good], chi2[rows & ~good], "x", ms=3, color=VERMILLION, mew=0.7, zorder=3)
-    if result.fits is not None and (points := result.fits.n_points[good]).size:
-        freedom = max(float(np.median(points)) - len(FIT_COLUMNS), 1.0)
-        half = 1.96 * np.sqrt(2 / freedom)
-        ax.axhspan(1 - half, 1 + half, color=LIGHT_GREY, alpha=0.7, lw=0, zorder=0)
-    ax.axhline(1, color=GREY, linestyle=":", zorder=1)
-    ax.set_ylabel("reduced $χ^2$")
-
-
-def _draw_flags(ax: Axes, result: RunResult, axis: TimeAxis, words: list[str]) -> None:
-    """One line per word, a mark per frame, with the frame's number where there is room."""
-    flags, trusted = frame_flags(result), sound(result)
-    for level, word in enumerate(words):
-        rows = has_word(flags, word) & axis.visible
-        for some, color in ((rows & trusted, BLUE), (rows & ~trusted, VERMILLION)):
-            ax.plot(axis.seconds[some], np.full(int(some.sum()), level), "|", ms=5, color=color, mew=0.8)
-        if 0 < rows.sum() <= 3:
-            for row in np.flatnonzero(rows):
-                place = (axis.seconds[row], level)
-                number = str(result.curves.index[row])
-                ax.annotate(number, place, (2.5, 0), textcoords="offset points", fontsize=5.5, va="center", color=GREY)
-    ax.set_yticks(range(len(words)), words)
-    ax.set_ylim(len(words) - 0.4, -0.6)
-    ax.tick_params(axis="y", length=0)

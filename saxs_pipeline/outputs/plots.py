@@ -9,8 +9,9 @@ from pathlib import Path
 from saxs_pipeline.outputs.figure_files import FigureFiles, write_drawings
 from saxs_pipeline.outputs.plot_curves import draw_curves, draw_heatmap, draw_residuals
 from saxs_pipeline.outputs.plot_kinetics import draw_kinetics
+from saxs_pipeline.outputs.plot_quality import draw_quality
 from saxs_pipeline.outputs.plot_reaction import draw_reaction
-from saxs_pipeline.outputs.plot_series import draw_concentration_yield, draw_quality, draw_radius
+from saxs_pipeline.outputs.plot_series import draw_concentration_yield, draw_radius
 from saxs_pipeline.types import RunResult
 
 

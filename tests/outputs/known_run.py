@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from saxs_pipeline.quality import Quality
 from saxs_pipeline.reaction import (
     Aliquots,
     BuildUp,
@@ -165,8 +166,10 @@ def make_result(n, m=200, seed=3):
     )
     background = Background(0.004 / (1 + curves.q_nm), curves.shared, "frames 0-9, mean of 10")
     scale = ScaleFactor(Uncertain(3.217e-7, 3.9e-9), "water", (1.0, 3.5), 0.4, 1.05, 0.0031, CONTRIBUTIONS)
+    standing_out = Quality(*rng.random((5, n)))
     return RunResult(
         HOSTILE_TITLE, curves, background, scale, fits, model, quantities, provenance(), ("times from the scalers",),
+        quality=standing_out,
     )  # fmt: skip
 
 
@@ -273,4 +276,5 @@ def only(result, keep):
         q.index[keep], q.time_s[keep], q.exposure_s[keep], *estimates, q.chi2_red[keep], q.covariance[keep],
         tuple(q.flags[i] for i in keep),
     )  # fmt: skip
-    return replace(result, curves=curves, fits=fits, quantities=quantities, model=result.model[keep])
+    quality = Quality(*(values[keep] for values in vars(result.quality).values()))
+    return replace(result, curves=curves, fits=fits, quantities=quantities, model=result.model[keep], quality=quality)
