@@ -13,7 +13,7 @@ from saxs_pipeline.types import Floats
 FEWEST_PIXELS = 20
 """Of a group that is fitted."""
 _ROUNDS = 20
-_SETTLED = 1e-5
+_SETTLED = 1e-4
 _OUTLIER = 5.0
 
 
@@ -95,13 +95,13 @@ _START_WIDTHS = (1.0, 2.0)
 
 
 def _model(pixels: _Pixels, parameters: Floats) -> Floats:
-    height, centre, width, level, slope = parameters[pixels.group].T
+    height, centre, width, level, slope = (column[pixels.group] for column in parameters.T)
     return np.asarray(height * np.exp(-0.5 * ((pixels.x - centre) / width) ** 2) + level + slope * pixels.x)
 
 
 def _derivatives(pixels: _Pixels, parameters: Floats) -> Floats:
     """∂model/∂(h, c, w, a, b), (n, 5)."""
-    height, centre, width, _, _ = parameters[pixels.group].T
+    height, centre, width = (column[pixels.group] for column in parameters.T[:3])
     away = (pixels.x - centre) / width
     shape = np.exp(-0.5 * away**2)
     by_centre = height * shape * away / width
@@ -117,22 +117,20 @@ def _normal(pixels: _Pixels, columns: Floats, weight: Floats, target: Floats) ->
 
 def _minimise(pixels: _Pixels, weight: Floats, parameters: Floats) -> Floats:
     """Levenberg-Marquardt for all groups: each has its own damping, and keeps a step that lowers its χ²."""
-
-    def chi2(trial: Floats) -> Floats:
-        return pixels.sums(weight * (pixels.value - _model(pixels, trial)) ** 2)
-
-    damping, best = np.full(len(parameters), 1e-3), chi2(parameters)
+    damping, residual = np.full(len(parameters), 1e-3), pixels.value - _model(pixels, parameters)
+    best = pixels.sums(weight * residual**2)
     for _ in range(_ROUNDS):
-        residual = pixels.value - _model(pixels, parameters)
         normal, right = _normal(pixels, _derivatives(pixels, parameters), weight, residual)
         diagonal = np.einsum("sii->si", normal)
         diagonal += damping[:, None] * diagonal + 1e-12 * diagonal.sum(axis=1, keepdims=True) + 1e-300
         trial = parameters + np.linalg.solve(normal, right[..., None])[..., 0]
         trial[:, 2] = np.where(np.abs(trial[:, 2]) < _NARROWEST, _NARROWEST, trial[:, 2])
-        reached = chi2(trial)
+        left = pixels.value - _model(pixels, trial)
+        reached = pixels.sums(weight * left**2)
         better = reached < best
         settled = better & (best - reached <= _SETTLED * best)
         parameters = np.where(better[:, None], trial, parameters)
+        residual = np.where(better[pixels.group], left, residual)
         best = np.where(better, reached, best)
         damping = np.where(better, damping / 10, damping * 10)
         if (settled | (damping > 1e6)).all():

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from saxs_pipeline.types import Bools, Floats
 
 _ODD = 8.0
+_RELATIVE = 0.5
 _BRIGHT = 0.25
 
 
@@ -17,7 +18,7 @@ def odd_pixels(image: Floats, good: Bools) -> Bools:
     """Good pixels of an image (ny, nx) far above the third largest, or below the third smallest, of their 3 × 3.
 
     The narrowest ring has three pixels in every such square, a hot pixel one or two. Far is eight times the usual
-    difference, in units of the square root of the intensity (counting).
+    difference, in units of the square root of the intensity (counting), and half of the intensity.
     """
     from scipy.ndimage import rank_filter
 
@@ -31,7 +32,7 @@ def odd_pixels(image: Floats, good: Bools) -> Bools:
         scale = np.sqrt(np.maximum(np.abs(third[known]), 1.0))
         step = (signed[known] - third[known]) / scale
         usual = float(np.median(step)) + _ODD * 1.4826 * float(np.median(np.abs(step - np.median(step))))
-        odd[known] |= step > max(usual, _ODD)
+        odd[known] |= (step > max(usual, _ODD)) & (signed[known] - third[known] > _RELATIVE * np.abs(third[known]))
     return odd
 
 

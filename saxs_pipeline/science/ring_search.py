@@ -7,6 +7,7 @@ where half of the rings is hidden. Around each, the peaks of the radial profile 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -48,7 +49,7 @@ def _local_mean(values: Floats, good: Bools, width: float) -> Floats:
 
     share = gaussian_filter(good.astype(float), width, mode="constant")
     total = gaussian_filter(np.where(good, values, 0.0), width, mode="constant")
-    return np.divide(total, share, out=np.zeros_like(total), where=share > 1e-6)
+    return np.asarray(np.divide(total, share, out=np.zeros_like(total), where=share > 1e-6))
 
 
 # --- centre ----------------------------------------------------------------------------------------------------------
@@ -120,9 +121,9 @@ _CELL = 4.0
 def _most_voted(point: Floats, normal: Floats, shape: tuple[int, ...]) -> Floats:
     """Centre of the cell that most lines pass, in the frame and half its size around it."""
     margin = np.array(shape) / 2
-    cells: NDArray[np.intp] = np.ceil(2 * np.array(shape, dtype=float) / _CELL).astype(np.intp)
+    cells: NDArray[np.intp] = np.array([math.ceil(2 * n / _CELL) for n in shape])
     votes = np.zeros(int(cells.prod()))
-    reach = 1.5 * float(np.hypot(*shape))
+    reach = 1.5 * math.hypot(*shape)
     for step in np.arange(-reach, reach, _CELL):
         at = np.floor((point + step * normal + margin) / _CELL).astype(int)
         inside = (at >= 0).all(axis=1) & (at < cells).all(axis=1)

@@ -110,7 +110,7 @@ def fit_rings(frame: Frame, lines: Floats, start: Camera, width: float) -> RingF
     return RingFit(fit, points, position)
 
 
-_SETTLED = 0.1
+_SETTLED = 0.2
 """Change of the camera's parameters, in their standard uncertainties, with which the rounds end."""
 
 
