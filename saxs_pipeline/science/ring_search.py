@@ -160,11 +160,12 @@ _PIXELS = 100_000
 
 @dataclass(frozen=True, eq=False)
 class RadialPeaks:
-    """Rings around a centre, each (k,): radius and standard deviation in px, inner first."""
+    """Rings around a centre, each (k,): radius and standard deviation in px, prominence over noise; inner first."""
 
     centre: Centre
     radius_px: Floats
     width_px: Floats
+    strength: Floats
 
 
 def radial_peaks(image: Floats, good: Bools, centre: Centre) -> RadialPeaks:
@@ -179,7 +180,7 @@ def radial_peaks(image: Floats, good: Bools, centre: Centre) -> RadialPeaks:
     mean, noise = _profile(image, good, centre)
     known = np.flatnonzero(np.isfinite(noise))
     if known.size < 8:
-        return RadialPeaks(centre, np.empty(0), np.empty(0))
+        return RadialPeaks(centre, *np.empty((3, 0)))
     radius = np.arange(mean.size) + 0.5
     line = gaussian_filter1d(np.interp(radius, radius[known], mean[known]), 1.0)
     floor = 0.53 * np.interp(radius, radius[known], noise[known])  # √Σ g² of that filter
@@ -188,7 +189,8 @@ def radial_peaks(image: Floats, good: Bools, centre: Centre) -> RadialPeaks:
     kept &= np.isfinite(noise[found])
     width = shape["widths"][kept] / np.sqrt(8 * np.log(2))
     middle = 0.5 * (shape["left_ips"] + shape["right_ips"])[kept] + 0.5
-    return RadialPeaks(centre, middle, np.maximum(width, 0.5))
+    strength = shape["prominences"][kept] / floor[found[kept]]
+    return RadialPeaks(centre, middle, np.maximum(width, 0.5), strength)
 
 
 _PROMINENT = 8.0

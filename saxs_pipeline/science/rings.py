@@ -190,15 +190,16 @@ _FEWEST_SECTORS, _MOST_SECTORS = 5, 90
 
 
 def _whole(pixels: _Pixels, width: float) -> Peaks:
-    """Peak of the azimuthal mean, in bins of half a width."""
-    step = np.floor(pixels.x / (0.5 * width)).astype(np.intp)
-    step -= step.min(initial=0)
+    """Peak of the azimuthal mean."""
+    reach = float(np.abs(pixels.x).max(initial=width))
+    step = np.floor((pixels.x / reach + 1) * (_BINS / 2)).astype(np.intp)
     number = np.bincount(step)
     full = np.flatnonzero(number >= 5)
-    x, value = (
-        np.bincount(step - step.min(initial=0), column)[full] / number[full] for column in (pixels.x, pixels.value)
-    )
+    x, value = (np.bincount(step, column)[full] / number[full] for column in (pixels.x, pixels.value))
     return fit_peaks(x, value, np.zeros(x.size, dtype=np.intp), 1, width)
+
+
+_BINS = 40
 
 
 def _sound(pixels: _Pixels, sector: NDArray[np.intp], peaks: Peaks, whole: Peaks) -> _Sectors | None:

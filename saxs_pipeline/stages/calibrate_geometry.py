@@ -72,6 +72,19 @@ def calibrate(measured: Measured, detector: Any, calibrant: Calibrant, distance_
 
     Raises BadInput, with what is seen instead, where no rings or too few are found or their fit is not credible.
     """
+    try:
+        return _calibrated(measured, detector, calibrant, distance_m)
+    except BadInput as error:
+        share = float(measured.full.mean())
+        if share < _SOME_FULL or "saturated" in str(error):
+            raise
+        raise BadInput(f"{error}; {share:.1%} of the pixels are saturated: expose shorter") from None
+
+
+_SOME_FULL = 0.001
+
+
+def _calibrated(measured: Measured, detector: Any, calibrant: Calibrant, distance_m: float | None) -> Calibration:
     frame = Frame(measured.image, measured.good, _positions(detector, measured.image.shape))
     _check_light(measured)
     start = _start(measured, detector, calibrant, distance_m)
@@ -119,16 +132,14 @@ def _start(measured: Measured, detector: Any, calibrant: Calibrant, distance_m: 
     pixel = float(detector.pixel2)
     if not 0.98 < detector.pixel1 / pixel < 1.02:
         raise BadInput("the pixels are not square; calibrate this detector with pyFAI-calib2")
-    limits = (distance_m * (1 - _HINT), distance_m * (1 + _HINT)) if distance_m else _POSSIBLE_M
-    tried = [
-        (peaks, ring_search.match_lines(peaks, calibrant.two_theta, (limits[0] / pixel, limits[1] / pixel)))
-        for peaks in _candidates(measured)
-    ]
+    limits = (_POSSIBLE_M[0] / pixel, _POSSIBLE_M[1] / pixel)
+    tried = [(peaks, ring_search.match_lines(peaks, calibrant.two_theta, limits)) for peaks in _candidates(measured)]
     peaks, match = max(tried, key=lambda pair: _merit(pair[1]))
     if match is None or match.lines < 2 or match.agreement < _FEWEST_AGREE:
-        raise BadInput(
-            _why_not(max((p for p, _ in tried), key=lambda p: p.radius_px.size), calibrant, pixel, distance_m)
-        )
+        clearest = max((tested for tested, _ in tried), key=lambda one: float(one.strength.max(initial=0.0)))
+        raise BadInput(_why_not(clearest, calibrant, pixel))
+    if distance_m is not None:
+        match = _as_hinted(peaks, match, calibrant, (distance_m, pixel))
     camera = Camera(
         match.distance_px * pixel,
         (peaks.centre.slow + 0.5) * detector.pixel1,
@@ -138,6 +149,19 @@ def _start(measured: Measured, detector: Any, calibrant: Calibrant, distance_m: 
 
 
 _FEWEST_AGREE = 0.3
+
+
+def _as_hinted(peaks: RadialPeaks, match: Match, calibrant: Calibrant, hint: tuple[float, float]) -> Match:
+    """The match within 20 % of the distance that is given, if about as good as the best; hint: distance, pixel, m."""
+    distance, pixel = hint
+    limits = (distance * (1 - _HINT) / pixel, distance * (1 + _HINT) / pixel)
+    near = ring_search.match_lines(peaks, calibrant.two_theta, limits)
+    if near is None or _merit(near) < 0.8 * _merit(match):
+        found = match.distance_px * pixel
+        raise BadInput(
+            f"the rings say {found:.4g} m, --distance {distance:.4g} m; correct it, or leave it out if it is a guess"
+        )
+    return near
 
 
 def _merit(match: Match | None) -> float:
@@ -163,7 +187,7 @@ def _binned(measured: Measured, factor: int) -> tuple[Floats, Bools]:
     return total / np.maximum(good, 1), 2 * good >= factor**2
 
 
-def _why_not(peaks: RadialPeaks, calibrant: Calibrant, pixel_m: float, distance_m: float | None) -> str:
+def _why_not(peaks: RadialPeaks, calibrant: Calibrant, pixel_m: float) -> str:
     radius, centre = peaks.radius_px, peaks.centre
     if not radius.size:
         return f"no rings are seen: not a frame of {calibrant.name}, too weak, or its rings are off the detector"
@@ -174,10 +198,9 @@ def _why_not(peaks: RadialPeaks, calibrant: Calibrant, pixel_m: float, distance_
             f"one ring only, of {radius[0]:.1f} px {where}: it gives the distance ({first:.4g} m if it is the first "
             f"of {calibrant.name}) only with its order, centre and tilt known; let two rings or more fall on it"
         )
-    near = f" within {_HINT:.0%} of --distance" if distance_m else ""
     listed = ", ".join(f"{r:.1f}" for r in radius[:6]) + (", …" if radius.size > 6 else "")
     return (
-        f"{radius.size} peaks {where}, of {listed} px, are not the rings of {calibrant.name} at any distance{near}; "
+        f"{radius.size} peaks {where}, of {listed} px, are not the rings of {calibrant.name} at any distance; "
         "check --calibrant, --energy and the mask"
     )
 

@@ -75,7 +75,7 @@ DISTANCE = SETUP.distance_m / SETUP.pixel_m
 
 def peaks_of(lines, extra=(), distance=DISTANCE):
     radius = np.sort(np.concatenate([distance * np.tan(lines), np.array(extra, dtype=float)]))
-    return RadialPeaks(Centre(0.0, 0.0), radius, np.full(radius.size, 1.0))
+    return RadialPeaks(Centre(0.0, 0.0), radius, *np.ones((2, radius.size)))
 
 
 @pytest.mark.parametrize("seen", [slice(0, 8), slice(2, 7), slice(0, 2), slice(1, 3), [0, 1, 2, 4, 5, 7]])
