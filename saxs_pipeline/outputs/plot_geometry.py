@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from saxs_pipeline.outputs.plot_style import (
     BLUE,
@@ -69,7 +69,10 @@ def _image(ax: Axes, result: Calibration) -> None:
     )
     bar = ax.figure.colorbar(drawn, ax=ax, orientation="horizontal", fraction=0.045, pad=0.13, extend="both")
     levels = np.geomspace(low, max(high, 1.01 * low), 4)
-    bar.set_ticks([float(level) for level in levels], labels=[f"{level:.2g}" for level in levels])
+    bar.set_ticks(
+        [float(level) for level in levels],
+        labels=[f"{level:.2g}" if level < 10 else f"{level:.0f}" for level in levels],
+    )
     bar.ax.xaxis.set_minor_locator(NullLocator())
     bar.set_label("intensity (detector units)")
     for line in result.lines:
@@ -120,7 +123,7 @@ def _residuals(ax: Axes, result: Calibration) -> None:
                 degrees = np.degrees(points.azimuth[own])
                 ax.errorbar(degrees, residual_px[own], sigma[own], label=label, **style, **face)
     ax.axhline(0, color=GREY, lw=0.6, zorder=1)
-    reach = 1.3 * float(np.max(np.abs(residual_px[used]) + sigma[used]))
+    reach = 1.3 * float(np.max(np.abs(residual_px[used])))
     ax.set_ylim(-reach, 1.5 * reach)
     ax.set_xlim(-180, 180)
     ax.set_xticks(range(-180, 181, 90))
@@ -152,10 +155,15 @@ def _pattern(ax: Axes, result: Calibration) -> None:
     shown = mean[known & (mean > 0)]
     if shown.size:
         ax.set_yscale("log")
-        ax.set_ylim(0.8 * float(np.percentile(shown, 1)), 2.5 * float(shown.max()))
+        low, high = 0.8 * float(np.percentile(shown, 1)), 2.5 * float(shown.max())
+        ax.set_ylim(low, high)
+        if high < 300 * low:
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(lambda level, _: f"{level:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_xlim(0, float(q.max()))
     ax.set_xlabel("$q$ (nm⁻¹)")
-    ax.set_ylabel("mean intensity (detector units)")
+    ax.set_ylabel("mean (detector units)")
 
 
 _FEWEST = 10

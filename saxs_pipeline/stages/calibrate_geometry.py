@@ -187,8 +187,12 @@ def _binned(measured: Measured, factor: int) -> tuple[Floats, Bools]:
     return total / np.maximum(good, 1), 2 * good >= factor**2
 
 
+_CLEAR = 30.0
+"""Prominence over noise of a peak that is called a ring where no calibrant confirms it."""
+
+
 def _why_not(peaks: RadialPeaks, calibrant: Calibrant, pixel_m: float) -> str:
-    radius, centre = peaks.radius_px, peaks.centre
+    radius, centre = peaks.radius_px[peaks.strength > _CLEAR], peaks.centre
     if not radius.size:
         return f"no rings are seen: not a frame of {calibrant.name}, too weak, or its rings are off the detector"
     where = f"around {centre.fast + 0.5:.1f}, {centre.slow + 0.5:.1f} px (fast, slow)"

@@ -228,10 +228,10 @@ def test_an_output_that_exists_is_left_as_it_is(written):
 NOISE = np.random.default_rng(0).poisson(30, (300, 300)).astype(np.int32)
 
 
-def ring_only(lines):
+def ring_only(line):
     heights = np.zeros(60)
-    heights[lines] = 400.0
-    return rings(NEAR, heights=heights)
+    heights[line] = 400.0
+    return rings(RAYONIX, heights=heights)
 
 
 def saturated():
@@ -246,8 +246,8 @@ def saturated():
         (np.full((100, 100), 7, np.int32), "empty"),
         (np.full((100, 100), -1, np.int32), "every pixel is masked"),
         (np.full((100, 100), 65535, np.uint16), "saturated"),
-        (ring_only([0]), r"one ring only, of 16\.\d px .*distance \((?:0\.49|0\.5)\d* m if it is the first of AgBh\)"),
-        (ring_only([2]), "one ring only"),
+        (ring_only(0), r"one ring only, of 33\.\d px .*distance \((?:0\.99|1\.0)\d* m if it is the first of AgBh\)"),
+        (ring_only(2), "one ring only"),
     ],
     ids=["noise", "zeros", "flat", "negative", "full", "first ring", "third ring"],
 )
