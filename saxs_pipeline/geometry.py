@@ -115,10 +115,7 @@ def _detector(run: RunFile, geometry: Geometry, header: HeaderGeometry | None, i
     size = (geometry.pixel_size, geometry.pixel_size) if geometry.pixel_size else None
     if geometry.detector is not None:
         named, ratio = _named_detector(run, geometry.detector, info)
-        if ratio == 1 and size is None:
-            return named
-        # not the binning setter: it is wrong for unofficial factors and drops the mask (formats.md §1.6)
-        size = size or (float(named.pixel1) * ratio, float(named.pixel2) * ratio)
+        return plain_or_named(named, ratio, size, info.shape)
     if size is None:
         if header is None:
             raise run.error("geometry.pixel_size", "is missing; give it, e.g. 354.1667 um")
@@ -127,33 +124,54 @@ def _detector(run: RunFile, geometry: Geometry, header: HeaderGeometry | None, i
 
 
 def _named_detector(run: RunFile, name: str, info: SourceInfo) -> tuple[Any, int]:
-    """The detector of this name, and by how much the frames are binned."""
+    try:
+        return named_detector(name, info.shape)
+    except BadInput as error:
+        raise run.error("geometry.detector", str(error)) from None
+
+
+def named_detector(name: str, shape: tuple[int, int]) -> tuple[Any, int]:
+    """The detector of this name, and by how much frames of this shape are binned. Raises BadInput."""
     from pyFAI.detectors import Detector, detector_factory
 
     try:
-        plain = PLAIN_DETECTORS.get(name.lower())
-        named = (
-            detector_factory(name) if plain is None else Detector(plain.pixel_m, plain.pixel_m, max_shape=plain.shape)
-        )
+        ours = PLAIN_DETECTORS.get(name.lower())
+        named = detector_factory(name) if ours is None else Detector(ours.pixel_m, ours.pixel_m, max_shape=ours.shape)
     except Exception:  # pyFAI raises RuntimeError for an unknown name, others for odd ones
-        raise run.error("geometry.detector", f"pyFAI knows no detector {name!r}") from None
-    native = tuple(named.max_shape or info.shape)
-    ratio = native[0] // info.shape[0]
-    if native != (info.shape[0] * ratio, info.shape[1] * ratio):
-        raise run.error("geometry.detector", f"{name} has {native} pixels, the frames have {info.shape}")
+        raise BadInput(f"pyFAI knows no detector {name!r}") from None
+    native = tuple(named.max_shape or shape)
+    ratio = native[0] // shape[0]
+    if native != (shape[0] * ratio, shape[1] * ratio):
+        raise BadInput(f"{name} has {native} pixels, the frames have {shape}")
     return named, ratio
 
 
+def plain_or_named(named: Any, ratio: int, size: tuple[float, float] | None, shape: tuple[int, int]) -> Any:
+    """The named detector itself, or where it is binned or its pixels are said to be others, a plain one."""
+    from pyFAI.detectors import Detector
+
+    if ratio == 1 and size is None:
+        return named
+    # not the binning setter: it is wrong for unofficial factors and drops the mask (formats.md §1.6)
+    size = size or (float(named.pixel1) * ratio, float(named.pixel2) * ratio)
+    return Detector(pixel1=size[0], pixel2=size[1], max_shape=shape)
+
+
 def _detector_mask(run: RunFile, integrator: Any, info: SourceInfo) -> Bools:
-    """The detector's own mask; a binned pixel is masked where any of its pixels is."""
+    """The detector's own mask."""
     name = run.config.geometry.detector if run.config.geometry is not None else None
     mask, ratio = integrator.detector.mask, 1
     if name is not None:
         named, ratio = _named_detector(run, name, info)
         mask = named.mask
+    return binned_mask(mask, ratio, info.shape)
+
+
+def binned_mask(mask: Any, ratio: int, shape: tuple[int, int]) -> Bools:
+    """A detector's mask, None for none, on frames of this shape: a binned pixel is masked where any of its own is."""
     if mask is None:
-        return np.zeros(info.shape, dtype=np.bool_)
-    blocks = (np.asarray(mask) != 0).reshape(info.shape[0], ratio, info.shape[1], ratio)
+        return np.zeros(shape, dtype=np.bool_)
+    blocks = (np.asarray(mask) != 0).reshape(shape[0], ratio, shape[1], ratio)
     masked: Bools = blocks.any(axis=(1, 3))
     return masked
 

@@ -61,7 +61,11 @@ def test_the_beamtime_of_the_readme(tmp_path):
         assert done.returncode == 0, (line, done.stderr)
         assert done.stdout.strip(), line
     assert (tmp_path / "beamtime/results/series.csv").read_text().count("\n") == 576
-    install, live, *others = SHELL[2]
+    (calibrate,) = SHELL[2]
+    done = shell(calibrate, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "±" in done.stdout and (tmp_path / "new.png").exists()
+    install, live, *others = SHELL[3]
     assert "[live]" in install  # what the tests run in has it
     assert "finished: results are in results/" in followed(live, tmp_path)
     for line in others:
@@ -73,7 +77,7 @@ def test_the_beamtime_of_the_readme(tmp_path):
 def test_the_reaction_of_the_readme(tmp_path):
     for name in ("configs", "sample_data"):
         (tmp_path / name).symlink_to(ROOT / name)
-    for line in SHELL[3]:
+    for line in SHELL[4]:
         done = shell(line, tmp_path)
         assert done.returncode == 0, (line, done.stderr)
         assert done.stdout.strip(), line

@@ -17,7 +17,7 @@ FEW = 0.9
 """Share of the usual pixels below which a frame has few of them."""
 
 FARTHEST = 2.5
-"""How far a line through two frames is followed, in units of their distance; the next frame of an even series is at 2."""
+"""How far a line through two frames is followed, in units of their distance; the next of an even series is at 2."""
 
 AROUND = 10
 """Frames to either side that say what the monitor's rate usually is."""
