@@ -12,7 +12,8 @@ import numpy as np
 
 from saxs_pipeline import geometry, units
 from saxs_pipeline.io.frames import open_frames, read_image
-from saxs_pipeline.science import corrections, pixels
+from saxs_pipeline.science import pixels
+from saxs_pipeline.science.binning import Limits
 from saxs_pipeline.stages import calibrate_geometry as stage
 from saxs_pipeline.stages.calibrate_geometry import Measured
 from saxs_pipeline.types import BadInput, Bools, Floats, FrameSource, SourceInfo
@@ -182,9 +183,9 @@ def _sum(source: FrameSource) -> tuple[_Sum, Rows]:
             rows.append(("note", f"{source.label(index)} is left out: {problem}"))
             continue
         reached = pixels.full_pixels(one, info.saturation)
-        missing = corrections.not_measured(one, info.dummy, info.delta_dummy, _limit(one, info.saturation))
+        missing = Limits.of(info.dummy, info.delta_dummy, _limit(one, info.saturation)).reject(one)
         full |= reached
-        unmeasured |= ~np.isfinite(one) | (one < 0) | (False if missing is None else missing)
+        unmeasured |= ~np.isfinite(one) | (one < 0) | missing
         image += np.where(np.isfinite(one), one, 0.0)
         number += 1
     if not number:

@@ -213,6 +213,29 @@ def calibrate() -> None:
     """Calibrate the instrument, and show how well that went."""
 
 
+@calibrate.command("geometry")
+@click.argument("frames", type=_FILE, nargs=-1, required=True, metavar="FRAME...")
+@click.option("--detector", help="pyFAI's name of the detector, for its mask and pixel size.")
+@click.option("--pixel-size", metavar="LENGTH", help='Where the detector has no name, e.g. "354.1667 um".')
+@click.option("--energy", metavar="ENERGY", help='E.g. "18 keV"; default: what the header says.')
+@click.option("--calibrant", default="AgBh", show_default=True, help="One of pyFAI's, or a .D file of d-spacings.")
+@click.option("--mask", type=_FILE, help="Image, non-zero where pixels are not used.")
+@click.option("--dark", type=_FILE, help="Dark frames of the same exposure.")
+@click.option("--distance", metavar="LENGTH", help="About, if it is known; not needed.")
+@click.option("--out", type=_FILE, default=Path("geometry.poni"), show_default=True, help="PONI file to write.")
+def calibrate_geometry(**arguments: Any) -> None:
+    """Distance, beam centre and tilt from the rings in the sum of the FRAMEs, with uncertainties, as a PONI file.
+
+    Nothing has to be clicked or known beforehand but the energy. A picture is written beside the PONI file.
+    """
+    with _clear_errors():
+        from saxs_pipeline.apps import calibration_geometry, terminal
+
+        request = calibration_geometry.Request(**arguments)
+        terminal.print_rows(calibration_geometry.calibrate(request))
+        _tell(f"\nresults: {request.out}  (look at {request.out.with_suffix('.png')})")
+
+
 @calibrate.command("intensity")
 @click.argument("run_file", type=_FILE)
 @click.option("--out", type=_FILE, help="Folder for scale.json and the figure; default: `calibration` beside RUN_FILE.")
@@ -340,34 +363,6 @@ def bimodal(radii: Path, out: Path) -> None:
 
         terminal.print_rows(reaction.bimodal(radii, out))
         _say_where(out)
-
-
-@main.group()
-def calibrate() -> None:
-    """Calibrate the camera from frames of a standard."""
-
-
-@calibrate.command(name="geometry")
-@click.argument("frames", type=_FILE, nargs=-1, required=True, metavar="FRAME...")
-@click.option("--detector", help="pyFAI's name of the detector, for its mask and pixel size.")
-@click.option("--pixel-size", metavar="LENGTH", help='Where the detector has no name, e.g. "354.1667 um".')
-@click.option("--energy", metavar="ENERGY", help='E.g. "18 keV"; default: what the header says.')
-@click.option("--calibrant", default="AgBh", show_default=True, help="One of pyFAI's, or a .D file of d-spacings.")
-@click.option("--mask", type=_FILE, help="Image, non-zero where pixels are not used.")
-@click.option("--dark", type=_FILE, help="Dark frames of the same exposure.")
-@click.option("--distance", metavar="LENGTH", help="About, if it is known; not needed.")
-@click.option("--out", type=_FILE, default=Path("geometry.poni"), show_default=True, help="PONI file to write.")
-def calibrate_geometry(**arguments: Any) -> None:
-    """Distance, beam centre and tilt from the rings in the sum of the FRAMEs, with uncertainties, as a PONI file.
-
-    Nothing has to be clicked or known beforehand but the energy. A picture is written beside the PONI file.
-    """
-    with _clear_errors():
-        from saxs_pipeline.apps import calibration_geometry, terminal
-
-        request = calibration_geometry.Request(**arguments)
-        terminal.print_rows(calibration_geometry.calibrate(request))
-        _tell(f"\nresults: {request.out}  (look at {request.out.with_suffix('.png')})")
 
 
 def _say_where(folder: Path | None) -> None:
