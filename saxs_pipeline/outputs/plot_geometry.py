@@ -67,14 +67,7 @@ def _image(ax: Axes, result: Calibration) -> None:
         interpolation="nearest",
         extent=(0, shown.shape[1] * factor, 0, shown.shape[0] * factor),
     )
-    bar = ax.figure.colorbar(drawn, ax=ax, orientation="horizontal", fraction=0.045, pad=0.13, extend="both")
-    levels = np.geomspace(low, max(high, 1.01 * low), 4)
-    bar.set_ticks(
-        [float(level) for level in levels],
-        labels=[f"{level:.2g}" if level < 10 else f"{level:.0f}" for level in levels],
-    )
-    bar.ax.xaxis.set_minor_locator(NullLocator())
-    bar.set_label("intensity (detector units)")
+    _intensity_bar(ax, drawn, (low, max(high, 1.01 * low)))
     for line in result.lines:
         ax.plot(*_ring(float(result.calibrant.two_theta[line]), camera, pixel_m), color=VERMILLION, lw=0.7)
     centre = camera.centre2_m / pixel_m[1], camera.centre1_m / pixel_m[0]
@@ -86,6 +79,14 @@ def _image(ax: Axes, result: Calibration) -> None:
     ax.set_ylabel("slow axis (px)")
     ax.annotate("(a)", (0, 1), (3, -3), xycoords="axes fraction", textcoords="offset points", va="top", weight="bold",
                 bbox={"fc": "white", "ec": "none", "pad": 1.0, "alpha": 0.8})  # fmt: skip
+
+
+def _intensity_bar(ax: Axes, drawn: Any, limits: tuple[float, float]) -> None:
+    bar = ax.figure.colorbar(drawn, ax=ax, orientation="horizontal", fraction=0.045, pad=0.13, extend="both")
+    levels = np.geomspace(*limits, 4)
+    bar.set_ticks(levels.tolist(), labels=[f"{level:.2g}" if level < 10 else f"{level:.0f}" for level in levels])
+    bar.ax.xaxis.set_minor_locator(NullLocator())
+    bar.set_label("intensity (detector units)")
 
 
 def _shown(frame: Frame, factor: int) -> Floats:
