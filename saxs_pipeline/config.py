@@ -78,6 +78,15 @@ class BadPixels(Section):
     )
 
 
+class Sensor(Section):
+    """The layer that absorbs the photons: oblique ones are seen further out (parallax), and more of them are."""
+
+    material: Annotated[str, Field(min_length=1)] = Field(
+        description="as pyFAI names it: Si, CdTe, CZT, GaAs, Gd2O2S …"
+    )
+    thickness: Metres
+
+
 class Corrections(Section):
     """What is done to the pixels. gain, read_noise and polarization carry meaning: they have no default."""
 
@@ -91,6 +100,9 @@ class Corrections(Section):
     dark: Darks | None = None
     flat: Image | None = None
     mask: Image | None = Field(None, description="non-zero = masked")
+    sensor: Sensor | Literal["declared"] | None = Field(
+        None, description="parallax and efficiency at oblique incidence; declared: what the named detector is made of"
+    )
     bad_pixels: BadPixels | None = None
     dummy: float | None = Field(None, description="value of pixels that were not measured; overrides the header's")
     dummy_delta: Annotated[Number, Field(ge=0)] = 0.0

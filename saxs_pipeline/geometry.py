@@ -207,6 +207,7 @@ def specify(run: RunFile, info: SourceInfo, dark: Dark | None = None) -> Integra
         "saturation": corrections.saturation or info.saturation,
         "dark_exposure_s": None if dark is None else dark.exposure_s,
         "orientation": orientation,
+        "sensor": _sensor(run, integrator),
     }
     arrays: dict[str, Any] = {
         "mask": stored(mask, orientation),
@@ -217,6 +218,36 @@ def specify(run: RunFile, info: SourceInfo, dark: Dark | None = None) -> Integra
     bad = _bad_pixels(corrections, arrays["mask"], dark, arrays["flat"])
     pixels = info.n_frames * mask.size
     return IntegrationSpec(key=_key(values, arrays), pixels=pixels, bad_pixels=bad, **values, **arrays)
+
+
+def _sensor(run: RunFile, integrator: Any) -> tuple[str, float] | None:
+    """Material and thickness (m) of the sensor: as configured, or what pyFAI knows of the named detector."""
+    from pyFAI.detectors.sensors import ALL_MATERIALS
+
+    assert run.config.corrections is not None
+    given = run.config.corrections.sensor
+    if given is None:
+        return None
+    found = _declared_sensor(run, integrator) if isinstance(given, str) else (given.material, given.thickness)
+    if found[0] not in ALL_MATERIALS:
+        raise run.error("corrections.sensor", f"pyFAI knows no {found[0]!r}; it knows {', '.join(ALL_MATERIALS)}")
+    try:
+        ALL_MATERIALS[found[0]].mu(integrator.energy, unit="m")
+    except RuntimeError as error:
+        raise run.error("corrections.sensor", str(error)) from None
+    return found
+
+
+def _declared_sensor(run: RunFile, integrator: Any) -> tuple[str, float]:
+    name, detector = run.config.geometry.detector if run.config.geometry is not None else None, integrator.detector
+    if name is not None:
+        detector = named_detector(name, tuple(detector.max_shape))[0]
+    known = [detector.sensor] if detector.sensor else list(getattr(detector, "SENSORS", ()))
+    if len(known) == 1:
+        return str(known[0].material.name), float(known[0].thickness)
+    choices = [f"{{material: {one.material.name}, thickness: {one.thickness * 1e6:g} um}}" for one in known]
+    said = f"pyFAI knows {len(known)} sensors of this detector; give {' or '.join(choices) or 'material and thickness'}"
+    raise run.error("corrections.sensor", said)
 
 
 def _bad_pixels(settings: Corrections, mask: Bools, dark: Dark | None, flat: Floats | None) -> tuple[str, ...]:

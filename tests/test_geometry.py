@@ -94,6 +94,40 @@ def test_the_varex_panel_of_p21_whole_and_binned():
         geometry.resolve(run(**EXPLICIT, detector="XRD4343CT"), info((1000, 1000)))
 
 
+def with_corrections(detector, **corrections):
+    section = {"gain": 1, "read_noise": 0, "polarization": None} | corrections
+    whole = {
+        "title": "t",
+        "data": {"frames": str(Path(__file__))},
+        "geometry": EXPLICIT | {"detector": detector},
+        "corrections": section,
+        "integration": {"bins": 100, "q_min": "0.1 1/nm", "q_max": "3 1/nm"},
+        "intensity": {"monitor": "none"},
+    }
+    return RunFile(Path("run.yaml"), "", RunConfig.model_validate(whole), {(): (1, 1), ("corrections",): (6, 1)})
+
+
+def test_the_sensor_that_a_detector_declares():
+    spec = geometry.specify(with_corrections("RayonixMx170", sensor="declared"), info((480, 480)))
+    assert spec.sensor == ("Gd2O2S", pytest.approx(40e-6))
+    given = with_corrections("XRD4343CT", sensor={"material": "CdTe", "thickness": "1 mm"})
+    assert geometry.specify(given, info((2880, 2880))).sensor == ("CdTe", 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("detector", "shape", "sensor", "hint"),
+    [
+        ("XRD4343CT", (2880, 2880), "declared", "knows 0 sensors of this detector; give material and thickness"),
+        ("Pilatus1M", (1043, 981), "declared", "{material: Si, thickness: 320 um} or {material: Si"),
+        ("Pilatus1M", (1043, 981), {"material": "CsI", "thickness": "0.6 mm"}, "no 'CsI'; it knows Si, Ge"),
+    ],
+)
+def test_sensors_that_are_not_known(detector, shape, sensor, hint):
+    with pytest.raises(BadInput, match=r"run\.yaml:6:1: corrections\.sensor") as caught:
+        geometry.specify(with_corrections(detector, sensor=sensor), info(shape))
+    assert hint in str(caught.value)
+
+
 def test_images_that_are_stored_on_their_side(tmp_path):
     """The geometry is that of the turned image; the mask may be stored in another orientation again."""
     mask = np.zeros((300, 200))

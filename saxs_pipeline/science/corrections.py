@@ -40,6 +40,15 @@ def dark_from_sums(total: Floats, squares: Floats, n: int, *, pedestal: float, g
     return Dark(mean - pedestal, spread / n, n)
 
 
+def sensor_efficiency(cosine: Floats, depth: float) -> Floats:
+    """Photons absorbed in a sensor at oblique over those at normal incidence: (1 - e^(-μd/cos α))/(1 - e^(-μd)).
+
+    cosine: cos α of the angle between ray and normal; depth: μd, the sensor's thickness in absorption lengths. A flat
+    that was taken with light from the sample's place holds this already.
+    """
+    return np.asarray(np.expm1(-depth / cosine) / np.expm1(-depth))
+
+
 def bin_variance(signal_adu: Floats, weight: Floats, gain: float, read_noise: float) -> Floats:
     """Variance in ADU² of Σ (S - D - b) over the pixels of a bin: gain·Σ (S - D - b) + N·read².
 

@@ -44,8 +44,9 @@ class IntegrationSpec:
     geometry: pyFAI's `get_config()`; mask (ny, nx) True = not used; dark, dark_variance, flat (ny, nx) or None;
     pedestal, read_noise, saturation in ADU, gain in ADU per photon; q_range_nm of the bins' outer edges;
     solid_angle_sr of a pixel (Ω_0); dark_exposure_s: the dark grows with the exposure and is that of this one, None: it
-    is the same in every frame; orientation: from these images, as stored, to those that the geometry means; bad_pixels:
-    kinds found and masked, in words; pixels: in all frames to come, which decides only how they are added up.
+    is the same in every frame; orientation: from these images, as stored, to those that the geometry means; sensor: its
+    material and thickness, m; bad_pixels: kinds found and masked, in words; pixels: in all frames to come, which
+    decides only how they are added up.
     """
 
     key: str
@@ -68,6 +69,7 @@ class IntegrationSpec:
     saturation: float | None = None
     dark_exposure_s: float | None = None
     orientation: str = "none"
+    sensor: tuple[str, float] | None = None
     bad_pixels: tuple[str, ...] = ()
     pixels: int = 0
 
@@ -237,17 +239,22 @@ def _operator(spec: IntegrationSpec) -> _Operator:
 
 def _build(spec: IntegrationSpec) -> _Operator:
     integrator = build_integrator(spec.geometry)
+    if spec.sensor is not None:
+        integrator.enable_parallax(True, *spec.sensor)
     return _with_dark(_bins(integrator, spec), _norm(integrator, spec), spec)
 
 
 def _norm(integrator: Any, spec: IntegrationSpec) -> Floats:
-    """F·Ω_rel·P of each pixel, (ny·nx,)."""
+    """F·Ω_rel·P of each pixel, (ny·nx,), F with the sensor's efficiency at oblique incidence."""
     shape = spec.mask_as_meant.shape
     norm = np.ones(spec.mask.shape) if spec.flat is None else spec.flat.copy()
     if spec.solid_angle:
         norm *= stored(integrator.solidAngleArray(shape), spec.orientation)
     if spec.polarization is not None:
         norm *= stored(integrator.polarization(shape, spec.polarization), spec.orientation)
+    if spec.sensor is not None:
+        cosine, depth = integrator.solidAngleArray(shape, order=1), integrator.parallax.sensor.mu * spec.sensor[1]
+        norm *= stored(corrections.sensor_efficiency(cosine, depth), spec.orientation)
     return norm.ravel()
 
 

@@ -133,6 +133,23 @@ def test_compiled_sums_are_the_same_to_the_last_bit(spec, images, dtype):
         assert (plain.notes[2] == "saturated") == ("saturation" in changes)
 
 
+def test_the_parallax_is_pyfais_and_the_efficiency_that_of_the_slab(ai, spec, images):
+    """A sensor of silicon: photons are absorbed deep in it, those at an angle further out, and more of them."""
+    import copy
+
+    with_sensor = copy.deepcopy(ai)
+    with_sensor.enable_parallax(True, "Si", 0.45e-3)
+    cosine = np.cbrt(ai.solidAngleArray(SHAPE))
+    mu = with_sensor.parallax.sensor.mu
+    slab = (1 - np.exp(-mu * 0.45e-3 / cosine)) / (1 - np.exp(-mu * 0.45e-3))
+    assert 1.0002 < slab.max() < 1.2
+    curves = integrate(chunk(images[:1]), replace(spec, key="sensor", sensor=("Si", 0.45e-3)))
+    oracle = by_pyfai(with_sensor, replace(spec, flat=spec.flat * slab), images[0])
+    assert_same(curves, 0, oracle, spec.solid_angle_sr * 1e5)
+    plain = integrate(chunk(images[:1]), spec)
+    assert (curves.counts != plain.counts).any()
+
+
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("splitting", ["none", "bbox"])
 def test_images_stored_in_any_orientation_give_the_same_curves(spec, images, orientation, splitting):
