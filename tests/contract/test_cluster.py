@@ -30,7 +30,7 @@ from saxs_pipeline.outputs.tables import write_series
 from saxs_pipeline.plan import Plan, prepare
 from saxs_pipeline.runfile import load
 from saxs_pipeline.types import BadInput, ChunkResult
-from tests.conftest import FRAMES, command, variant
+from tests.conftest import FRAMES, command, invoke, variant, without_model
 from tests.live.conftest import following, reference, without_frames
 from tests.live.test_follow import written_by_lima
 
@@ -202,7 +202,8 @@ def test_what_on_chunk_raises_ends_the_run_and_the_pool_goes_on(plan, truth, clu
 
 
 def test_a_killed_scheduler_ends_a_run_with_one_line(beamtime, scheduler):
-    path = variant(beamtime, "gone", ("scheduler: threads", f'scheduler: "{scheduler.address}", chunk: 1'))
+    where = f'scheduler: "{scheduler.address}", chunk: 1'
+    path = without_model(variant(beamtime, "gone", ("scheduler: threads", where)))
     arguments = [sys.executable, "-m", "saxs_pipeline", "run", str(path)]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
         with Client(scheduler.address, set_as_default=False) as client:
@@ -221,7 +222,7 @@ def test_a_killed_scheduler_ends_a_run_with_one_line(beamtime, scheduler):
     ]
     kept = count(beamtime / "gone")
     path.write_text(path.read_text().replace(f'scheduler: "{scheduler.address}"', "scheduler: threads"))
-    done = command("run", path)
+    done = invoke("run", path)
     assert done.returncode == 0
     assert kept == 0 or f"{kept} frames finished earlier are taken from checkpoints" in done.stderr
 
@@ -247,7 +248,7 @@ def test_without_any_worker_a_run_ends_in_time(plan, bare, monkeypatch):
 
 
 def test_a_run_says_once_that_it_waits_for_workers_and_goes_on_with_the_first(beamtime, bare):
-    path = variant(beamtime, "patient", ("scheduler: threads", f'scheduler: "{bare.address}"'))
+    path = without_model(variant(beamtime, "patient", ("scheduler: threads", f'scheduler: "{bare.address}"')))
     arguments = [sys.executable, "-m", "saxs_pipeline", "run", str(path)]
     with (beamtime / "patient.said").open("w+") as said:
         with subprocess.Popen(arguments, stdout=said, stderr=said) as process:

@@ -16,7 +16,7 @@ import pytest
 from saxs_pipeline import runfile
 from saxs_pipeline.apps import batch
 from saxs_pipeline.types import BadInput
-from tests.conftest import FRAMES, ROOT
+from tests.conftest import FRAMES, ROOT, without_model
 from tests.live.conftest import copied, following, reference, without_frames
 
 
@@ -112,7 +112,7 @@ def test_a_fio_scan_that_runs(p21, tmp_path):
 def test_a_finished_scan_is_done_at_once(beamtime, tmp_path):
     folder = tmp_path / "late"
     shutil.copytree(beamtime, folder, ignore=shutil.ignore_patterns("results*"))
-    with following(folder / "run.yaml") as scan:
+    with following(without_model(folder / "run.yaml")) as scan:
         assert scan.until(lambda s: s.state != "running").state == "finished"
 
 
@@ -122,14 +122,14 @@ def test_a_burst_is_worked_off_in_pieces(beamtime, tmp_path, monkeypatch):
     folder = tmp_path / "burst"
     shutil.copytree(beamtime, folder, ignore=shutil.ignore_patterns("results*"))
     counts = []
-    with following(folder / "run.yaml") as scan:
+    with following(without_model(folder / "run.yaml")) as scan:
         scan.until(lambda s: (counts.append(s.n_processed), s.state == "finished")[1], every_s=0)
     assert max(np.diff([0, *counts])) <= 7
 
 
 def test_scalers_that_lag_behind_hold_the_frames_back(beamtime, tmp_path):
     """A frame without its monitor is never divided by something else."""
-    path = without_frames(beamtime, tmp_path / "live")
+    path = without_model(without_frames(beamtime, tmp_path / "live"))
     for image in (beamtime / "raw").glob("cdse_rayonix*"):
         shutil.copy(image, path.parent / "raw")
     with following(path) as scan:
@@ -189,7 +189,7 @@ def test_an_end_that_is_said_before_the_last_image_is_there(p21, tmp_path):
     last = sorted(path for path in (folder / "raw/cdse_00001").rglob("*") if path.is_file())[-1]
     whole = last.read_bytes()
     last.unlink()
-    with following(folder / "run.yaml") as scan:
+    with following(without_model(folder / "run.yaml")) as scan:
         snapshot = scan.until(lambda s: s.n_processed == 23)
         assert snapshot.state == "running"
         last.write_bytes(whole[: len(whole) // 2])
@@ -204,14 +204,14 @@ def test_an_image_that_never_comes_is_flagged_in_the_end(p21, tmp_path, monkeypa
     folder = copied(p21, tmp_path / "live")
     last = sorted(path for path in (folder / "raw/cdse_00001").rglob("*") if path.is_file())[-1]
     last.unlink()
-    with following(folder / "run.yaml") as scan:
+    with following(without_model(folder / "run.yaml")) as scan:
         snapshot = scan.until(lambda s: s.state == "finished")
     assert (snapshot.n_processed, snapshot.n_flagged) == (24, 1)
 
 
 def test_counters_that_come_after_the_end_of_the_images(beamtime, tmp_path):
     """LImA has closed its file while the last rows of the scalers are still zero."""
-    path = without_frames(beamtime, tmp_path / "live")
+    path = without_model(without_frames(beamtime, tmp_path / "live"))
     images, counters = (next((beamtime / "raw").glob(f"cdse_{kind}_*")) for kind in ("rayonix", "scalers"))
     shutil.copy(images, path.parent / "raw")
     table = path.parent / "raw" / counters.name

@@ -244,7 +244,7 @@ def test_several_runs_and_one_summary(beamtime, tmp_path):
         (folder / f"scan_{name}.yaml").write_text(
             content.replace("gain: 1.6", "gain: none") if name == "b" else content
         )
-    done = command("run", folder / "scan_*.yaml")
+    done = invoke("run", folder / "scan_*.yaml")
     assert done.returncode == 2
     assert "2 finished, 1 failed" in done.stdout and f"{2 * FRAMES}, 0 of them not usable" in done.stdout
     assert "scan_b.yaml" in done.stdout and "gain" in done.stdout and "Traceback" not in done.stderr

@@ -13,7 +13,7 @@ from saxs_pipeline import runfile
 from saxs_pipeline.apps import batch
 from saxs_pipeline.outputs import nexus, reaction_tables, tables
 from saxs_pipeline.outputs.nexus import read_run
-from tests.conftest import ROOT, command, invoke, read_table, variant
+from tests.conftest import ROOT, invoke, read_table, variant
 
 CONFIGS = ROOT / "configs"
 
@@ -131,7 +131,7 @@ def test_the_full_circle_gives_the_parameters_back(circle):
         assert old in text
         text = text.replace(old, new)
     params.write_text(text, encoding="utf-8")
-    done = command("compare", circle / "results/run.nxs", "--model", params, "--fit", "A,gamma,n,k1")
+    done = invoke("compare", circle / "results/run.nxs", "--model", params, "--fit", "A,gamma,n,k1")
     assert done.returncode == 0, done.stderr
     found = json.loads((circle / "results/comparison/reaction.json").read_text())["kinetics"]
     parameters = found["parameters"]
@@ -230,7 +230,7 @@ def with_reaction(beamtime, name, *changes):
 @pytest.fixture(scope="module")
 def with_model(beamtime):
     """A run with a model and aliquots: its folder, and what the command said."""
-    done = command("run", with_reaction(beamtime, "reaction", ("scheduler: threads", "scheduler: threads, chunk: 7")))
+    done = invoke("run", with_reaction(beamtime, "reaction", ("scheduler: threads", "scheduler: threads, chunk: 7")))
     assert done.returncode == 0, done.stderr
     return beamtime / "reaction", done
 

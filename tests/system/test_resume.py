@@ -16,7 +16,7 @@ import pytest
 
 from saxs_pipeline import checkpoint, runfile
 from saxs_pipeline.apps import batch, status
-from tests.conftest import FRAMES, command, variant
+from tests.conftest import FRAMES, command, invoke, variant
 
 KILLS = int(os.environ.get("SAXS_KILLS", "6"))
 CHUNKS = ("engine: {scheduler: threads}", "engine: {scheduler: threads, chunk: 3, workers: 2}")
@@ -52,7 +52,7 @@ def test_killed_at_a_random_moment(beamtime, undisturbed, k):
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = checkpoint.count(folder)
-    done = command("run", path)
+    done = invoke("run", path)
     assert done.returncode == 0, done.stderr
     taken = re.findall(r"(\d+) frames finished earlier", done.stderr)
     assert taken == ([str(kept)] if kept else [])

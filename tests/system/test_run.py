@@ -14,7 +14,7 @@ from saxs_pipeline import runfile
 from saxs_pipeline.apps import batch, status
 from saxs_pipeline.outputs import nexus, nxcansas, tables
 from saxs_pipeline.simulation import simulate
-from tests.conftest import FRAMES, ROOT, command, invoke, read_table, series_of, variant
+from tests.conftest import FRAMES, ROOT, command, invoke, read_table, series_of, variant, without_model
 
 COLUMNS = (
     "frame,t_s,exposure_s,r_nm,r_nm_err,sigma_r_nm,sigma_r_nm_err,c_nc_umol_L,c_nc_umol_L_err,c_nc_umol_L_sys,"
@@ -154,8 +154,7 @@ def test_the_example_configurations_run(tmp_path, config, layout):
     text = (ROOT / "configs" / f"{config}.yaml").read_text(encoding="utf-8")
     path = folder / f"{config}.yaml"
     path.write_text(re.sub(r"zero: [\d.]+ s", zero, text), encoding="utf-8")
-    whole = config == "id02-cdse"  # the others differ from it in how frames are read
-    series = read_table(run(path) / "series.csv" if whole else series_of(path))
+    series = read_table(series_of(path))
     truth = read_table(folder / "truth.csv")
     last = np.flatnonzero(np.isfinite(series["r_nm"]))[-1]
     assert series["r_nm"][last] == pytest.approx(truth["r_nm"][last], abs=0.01)
@@ -196,7 +195,7 @@ def test_bad_frames_are_flagged_by_name_and_the_others_untouched(beamtime, resul
 
 
 def test_results_replace_those_of_an_earlier_run_and_nothing_else(beamtime, tmp_path):
-    path = variant(beamtime, "again_twice", ("curves: [", "curves: [12, "))
+    path = without_model(variant(beamtime, "again_twice", ("curves: [", "curves: [12, ")))
     result = batch.compute(runfile.load(path), quiet=True)
     folder = batch.write(result, runfile.load(path))
     (folder / "my notes.txt").write_text("keep")
@@ -210,7 +209,8 @@ def test_results_replace_those_of_an_earlier_run_and_nothing_else(beamtime, tmp_
 
 def test_curves_of_frames_that_a_shortened_scan_does_not_have_are_left_out_and_said(beamtime):
     """The rest of the run file is for the scan as it was planned."""
-    done = invoke("run", variant(beamtime, "shortened", ("curves: [", f"curves: [12, {FRAMES}, 400, ")))
+    path = variant(beamtime, "shortened", ("curves: [", f"curves: [12, {FRAMES}, 400, "))
+    done = invoke("run", without_model(path))
     assert done.returncode == 0, done.stderr
     said = f"output.curves: there is no frame {FRAMES}, 400; the last one is {FRAMES - 1}"
     assert said in done.stderr and said in (beamtime / "shortened/report.html").read_text()
@@ -251,13 +251,7 @@ def test_the_schema_is_printed(beamtime):
 
 
 def test_no_model_stops_at_the_curves(beamtime):
-    text = (beamtime / "run.yaml").read_text(encoding="utf-8")
-    path = beamtime / "no_model.yaml"
-    text = re.sub(r"^model: .*$", "model: null", text, flags=re.MULTILINE).replace(
-        "folder: results", "folder: no_model"
-    )
-    path.write_text(text, encoding="utf-8")
-    folder = run(path)
+    folder = run(without_model(variant(beamtime, "no_model")))
     series = read_table(folder / "series.csv")
     assert np.isnan(series["r_nm"]).all()
     assert set(series["flag"]) == {"ok", "background"}
