@@ -126,6 +126,13 @@ class Integration(Section):
         return self
 
 
+class Rebin(Section):
+    """Fewer bins for all that follows the integration: means weighted by pixels, errors propagated."""
+
+    bins: Annotated[int, Field(ge=10, le=100_000)]
+    spacing: Literal["linear", "log"] = "linear"
+
+
 # --- intensity and background ----------------------------------------------------------------------------------------
 
 
@@ -291,6 +298,7 @@ class RunConfig(Section):
     geometry: Geometry | None = None
     corrections: Corrections | None = None
     integration: Integration | None = None
+    rebin: Rebin | None = None
     intensity: Intensity = Intensity()
     background: BackgroundChoice | None = None
     sample: Sample | None = None
@@ -314,6 +322,8 @@ class RunConfig(Section):
             raise misplaced("background", "`curve` goes with data.curves; for frames give `file`, `time` or `frames`")
         if self.background is not None and self.background.file is not None and self.data.frames is None:
             raise misplaced("background", "`file` goes with data.frames; for curves give `curve`, `time` or `frames`")
+        if self.rebin is not None and self.integration is not None and self.integration.splitting != "none":
+            raise misplaced("rebin", "pixel splitting ties neighbouring bins together: give `splitting: none`")
         self._check_model_window()
         self._check_concentrations()
         return self

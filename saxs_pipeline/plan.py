@@ -17,9 +17,10 @@ from saxs_pipeline.dark import average_dark
 from saxs_pipeline.data_config import FrameFiles
 from saxs_pipeline.io.curves_source import open_curves
 from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.science import rebinning
 from saxs_pipeline.series import FrameSeries, law_times, open_reference, open_sample
 from saxs_pipeline.stages import quantify, reduce
-from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, integrate
+from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, bin_pixels, integrate
 from saxs_pipeline.types import Background, BadInput, Bools, Curves, Floats, ScaleFactor, StandardMeasurement
 
 REFERENCE_CHUNK = 16
@@ -59,12 +60,13 @@ class Plan:
             "scale": None if self.scale is None else self.scale.factor,
             "factor": self.factor,
             "model": None if config.model is None else config.model.model_dump(),
+            "rebin": None if config.rebin is None else config.rebin.model_dump(),
         }
         content = hashlib.sha256(json.dumps(numbers, sort_keys=True).encode())
         if self.background is not None:
             for array in (self.background.intensity, self.background.sigma):
                 content.update(array.tobytes())
-            content.update(repr(self.background.factor).encode())
+            content.update(repr((self.background.factor, self.background.dark_factor)).encode())
         return content.hexdigest()
 
     def frame_keys(self) -> list[str]:
@@ -102,7 +104,41 @@ class Plan:
         else:
             assert self.spec is not None
             raw = Curves.concatenate([integrate(chunk, self.spec) for chunk in self.series.blocks(start, stop)])
+        return self.reduced(raw)
+
+    def reduced(self, raw: Curves) -> Curves:
+        """Integrated curves in the run's bins and on its absolute scale."""
+        if self._grid is not None:
+            raw = rebinning.rebin(raw, self._grid, self._pixels)
         return reduce.absolute(raw, self.scale, self.config.intensity)
+
+    @cached_property
+    def _grid(self) -> rebinning.Grid | None:
+        """Which bins become one; None where they stay as they are."""
+        settings = self.config.rebin
+        if settings is None:
+            return None
+        return rebinning.grid(self._integrated_q_nm, settings.bins, logarithmic=settings.spacing == "log")
+
+    @cached_property
+    def _pixels(self) -> Floats:
+        """Pixels of the bins before any become one, in a frame that lacks none, (m,)."""
+        if self.spec is not None:
+            return bin_pixels(self.spec)
+        assert self.curves is not None
+        return np.asarray(self.curves.counts.max(axis=0))
+
+    @property
+    def _integrated_q_nm(self) -> Floats:
+        if self.spec is not None:
+            return bin_centers(self.spec)
+        assert self.curves is not None
+        return self.curves.q_nm
+
+    @property
+    def q_nm(self) -> Floats:
+        """q of the curves, 1/nm; raises BadInput where they cannot be re-binned as asked."""
+        return self._integrated_q_nm if self._grid is None else self._grid.q_nm
 
 
 def prepare(run: RunFile) -> Plan:
@@ -144,7 +180,8 @@ def prepare_frames(run: RunFile, series: FrameSeries) -> Plan:
     if spec.bad_pixels:
         notes.append(f"bad pixels masked: {', '.join(spec.bad_pixels)}")
     notes += series.warnings
-    plan = Plan(config, series, None, spec, energy, amplitude_factor(run, bin_centers(spec), energy))
+    plan = Plan(config, series, None, spec, energy, 1.0)
+    plan = replace(plan, factor=amplitude_factor(run, _q(run, plan), energy))
     if config.intensity.standard is not None:
         plan = _with_standard(run, plan, notes)
     elif config.intensity.scale is not None:
@@ -173,9 +210,16 @@ def _prepare_curves(run: RunFile) -> Plan:
     config = run.config
     energy = config.geometry.energy if config.geometry is not None else None
     scale = None if config.intensity.scale is None else ScaleFactor(config.intensity.scale, "given")
-    curves = open_curve_stack(run)
-    factor = amplitude_factor(run, curves.q_nm, energy)
-    return Plan(config, None, curves, None, energy, factor, scale=scale, warnings=warnings(run))
+    plan = Plan(config, None, open_curve_stack(run), None, energy, 1.0, scale=scale, warnings=warnings(run))
+    return replace(plan, factor=amplitude_factor(run, _q(run, plan), energy))
+
+
+def _q(run: RunFile, plan: Plan) -> Floats:
+    """q of its curves; raises BadInput with the place in the run file."""
+    try:
+        return plan.q_nm
+    except BadInput as error:
+        raise run.error("rebin", str(error)) from None
 
 
 def _reference_curves(
@@ -269,7 +313,7 @@ def _background_file(run: RunFile, plan: Plan, files: FrameFiles, notes: list[st
     assert plan.spec is not None
     curves, weights = _reference_curves(run, files, "background.file", plan.spec, notes)
     names = files.frames[0].name + (f" and {len(files.frames) - 1} more" if len(files.frames) > 1 else "")
-    return reduce.absolute(curves, plan.scale, run.config.intensity), weights, f"{len(weights)} frames of {names}"
+    return plan.reduced(curves), weights, f"{len(weights)} frames of {names}"
 
 
 def _background_curve(run: RunFile, plan: Plan, path: Path) -> tuple[Curves, Floats, str]:
@@ -281,7 +325,7 @@ def _background_curve(run: RunFile, plan: Plan, path: Path) -> tuple[Curves, Flo
         raise run.error("background.curve", str(error)) from None
     if not np.array_equal(curves.q_nm, plan.curves.q_nm):
         raise run.error("background.curve", f"{path.name} has another q grid than the curves; integrate both alike")
-    return reduce.absolute(curves, plan.scale, run.config.intensity), np.ones(len(curves.index)), path.name
+    return plan.reduced(curves), np.ones(len(curves.index)), path.name
 
 
 def _background_frames(run: RunFile, plan: Plan) -> list[int]:

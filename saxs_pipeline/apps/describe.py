@@ -15,11 +15,11 @@ from saxs_pipeline.io.frames import open_frames
 from saxs_pipeline.io.scalers import read_scalers
 from saxs_pipeline.outputs.tables import plus_minus
 from saxs_pipeline.pipeline import check_reaction
-from saxs_pipeline.plan import amplitude_factor, open_curve_stack, standard_files, warnings
+from saxs_pipeline.plan import Plan, amplitude_factor, open_curve_stack, standard_files, warnings
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.science.standards import FREEZING_K
 from saxs_pipeline.series import BLOCK_BYTES, FrameSeries, open_dark, open_reference, open_sample
-from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, build_integrator, pixel_q_nm
+from saxs_pipeline.stages.integrate import IntegrationSpec, build_integrator, pixel_q_nm
 from saxs_pipeline.types import BadInput, Floats, FrameTimes, SourceInfo, Uncertain
 
 Rows = list[tuple[str, str]]
@@ -42,7 +42,7 @@ def check(run: RunFile) -> Rows:
         return rows + reaction + [("note", text) for text in warnings(run)]
     series = open_sample(run)
     spec = geometry.specify(run, series.info)
-    amplitude_factor(run, bin_centers(spec), geometry.energy_keV(spec.geometry))
+    amplitude_factor(run, Plan(run.config, None, None, spec, None, 1.0).q_nm, geometry.energy_keV(spec.geometry))
     rows = [
         ("frames", _frames_text(series.info)),
         _time_row(series.start_s + 0.5 * series.exposure_s),

@@ -142,6 +142,11 @@ def integrate(chunk: FrameChunk, spec: IntegrationSpec) -> Curves:
     )
 
 
+def bin_pixels(spec: IntegrationSpec) -> Floats:
+    """Pixels of each q bin in a frame that lacks none, (m,)."""
+    return _operator(spec).whole.pixels
+
+
 def bin_centers(spec: IntegrationSpec) -> Floats:
     """Centres of the q bins, 1/nm, (m,)."""
     low, high = spec.q_range_nm

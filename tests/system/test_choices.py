@@ -12,6 +12,7 @@ from saxs_pipeline import runfile
 from saxs_pipeline.apps import batch
 from saxs_pipeline.outputs import tables
 from saxs_pipeline.simulation import simulate
+from saxs_pipeline.types import BadInput
 from tests.conftest import invoke, read_table, variant
 
 MONITOR = re.compile(r"monitor: I1 .*")
@@ -177,3 +178,18 @@ def test_integrated_stacks_of_the_beamline_go_through_a_run(reference, tmp_path,
     _, series = run(tmp_path / "run.yaml")
     np.testing.assert_allclose(series["r_nm"], reference[1]["r_nm"], rtol=1e-9)
     np.testing.assert_allclose(series["t_s"], reference[1]["t_s"], atol=1e-6)
+
+
+def test_wider_bins_lead_to_the_same_sizes(beamtime, reference):
+    """A third of the bins, in ln q: c, r and their errors stay, as little is lost."""
+    result, series = run(
+        variant(beamtime, "choices_rebin", ("integration:", "rebin: {bins: 150, spacing: log}\nintegration:"))
+    )
+    assert len(result.curves.q_nm) < 120
+    assert_same(series, reference[1], rtol=0.06)
+    whole, narrow = result.curves.counts.sum(axis=1), reference[0].curves.counts.sum(axis=1)
+    np.testing.assert_array_equal(whole, narrow)
+    changes = ("splitting: none", "splitting: full"), ("integration:", "rebin: {bins: 50}\nintegration:")
+    split = variant(beamtime, "choices_split", *changes)
+    with pytest.raises(BadInput, match=r"choices_split\.yaml:\d+:1: rebin: .*splitting: none"):
+        runfile.load(split)
