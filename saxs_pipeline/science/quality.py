@@ -19,6 +19,9 @@ FEW = 0.9
 FARTHEST = 2.5
 """How far a line through two frames is followed, in units of their distance; the next of an even series is at 2."""
 
+NEAR = 3
+"""Frames to either side that say how much neighbours usually differ."""
+
 AROUND = 10
 """Frames to either side that say what the monitor's rate usually is."""
 
@@ -35,30 +38,36 @@ def assess(curves: Curves, monitor_per_s: Floats | None) -> Quality:
     share = np.full(len(usable), np.nan)
     if usable.any() and pixels[usable].max() > 0:
         share[usable] = pixels[usable] / np.median(pixels[usable])
-    rate = np.full(len(usable), np.nan) if monitor_per_s is None else _relative_rate(monitor_per_s, usable)
+    rate = np.full(len(usable), np.nan) if monitor_per_s is None else _share_of_usual(monitor_per_s, usable)
     return Quality(mean, sigma, share, _against_neighbours(curves, usable), rate)
 
 
 def words(quality: Quality, bins: int) -> list[str]:
     """What is remarkable about each frame, words joined by "|", "" if nothing; bins: number of q bins compared."""
     limit = OUTLIER + SPREAD * np.sqrt(2 / max(bins, 1))
+    usual = np.maximum(_median_around(quality.neighbours_chi2, NEAR), 1.0)  # frames far apart all differ
     kinds = {
-        "outlier": quality.neighbours_chi2 > limit,
+        "outlier": quality.neighbours_chi2 > limit * usual,
         "beam_lost": quality.monitor_share < LOST,
         "few_pixels": quality.valid_share < FEW,
     }
     return ["|".join(word for word, rows in kinds.items() if rows[k]) for k in range(len(quality.intensity))]
 
 
-def _relative_rate(rate: Floats, usable: Bools) -> Floats:
-    """Rate over the median of the usable frames around, itself left out."""
-    share = np.full(len(rate), np.nan)
-    rows = np.flatnonzero(usable & np.isfinite(rate))
+def _median_around(values: Floats, around: int) -> Floats:
+    """Median of so many finite values to either side, itself left out; NaN where there is none, or it is not finite."""
+    found = np.full(len(values), np.nan)
+    rows = np.flatnonzero(np.isfinite(values))
     for place, row in enumerate(rows):
-        near = np.concatenate([rows[max(place - AROUND, 0) : place], rows[place + 1 : place + 1 + AROUND]])
+        near = np.concatenate([rows[max(place - around, 0) : place], rows[place + 1 : place + 1 + around]])
         if len(near):
-            share[row] = rate[row] / np.median(rate[near])
-    return share
+            found[row] = np.median(values[near])
+    return found
+
+
+def _share_of_usual(rate: Floats, usable: Bools) -> Floats:
+    rate = np.where(usable, rate, np.nan)
+    return rate / _median_around(rate, AROUND)
 
 
 def _against_neighbours(curves: Curves, usable: Bools) -> Floats:

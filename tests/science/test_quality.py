@@ -54,6 +54,16 @@ def test_a_bubble_is_an_outlier_and_its_neighbours_are_not(rows):
     assert words(curves)[rows[0]] == "outlier"
 
 
+def test_frames_far_apart_all_differ_and_none_stands_out():
+    """Every fifth frame only: what lies between two of them is no straight line, but a bubble is still one."""
+    sparse = series(noise=0.002).rows((np.arange(60) >= 10) & (np.arange(60) % 5 == 3))
+    found = quality.assess(sparse, None).neighbours_chi2
+    assert (found > 3).any()
+    assert not any(words(sparse))
+    sparse.intensity[5] *= 1.5
+    assert [k for k, word in enumerate(words(sparse)) if word] == [5]
+
+
 def test_a_zinger_in_few_bins_stands_out():
     curves = series()
     curves.intensity[40, 17] += 0.5
