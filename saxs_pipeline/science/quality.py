@@ -45,9 +45,9 @@ def assess(curves: Curves, monitor_per_s: Floats | None) -> Quality:
 def words(quality: Quality, bins: int) -> list[str]:
     """What is remarkable about each frame, words joined by "|", "" if nothing; bins: number of q bins compared."""
     limit = OUTLIER + SPREAD * np.sqrt(2 / max(bins, 1))
-    usual = np.maximum(_median_around(quality.neighbours_chi2, NEAR), 1.0)  # frames far apart all differ
+    usual = np.maximum(_median_around(quality.neighbours_chi2, NEAR), 1.0)
     kinds = {
-        "outlier": quality.neighbours_chi2 > limit * usual,
+        "outlier": quality.neighbours_chi2 > limit * usual**2,  # frames far apart all differ, and not alike
         "beam_lost": quality.monitor_share < LOST,
         "few_pixels": quality.valid_share < FEW,
     }
