@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from saxs_pipeline.quality import Quality
@@ -45,29 +48,35 @@ def assess(curves: Curves, monitor_per_s: Floats | None) -> Quality:
 def words(quality: Quality, bins: int) -> list[str]:
     """What is remarkable about each frame, words joined by "|", "" if nothing; bins: number of q bins compared."""
     limit = OUTLIER + SPREAD * np.sqrt(2 / max(bins, 1))
-    usual = np.maximum(_median_around(quality.neighbours_chi2, NEAR), 1.0)
+    usual = _around(
+        quality.neighbours_chi2, NEAR, _second_largest
+    )  # frames far apart all differ; a pair may be strange
     kinds = {
-        "outlier": quality.neighbours_chi2 > limit * usual**2,  # frames far apart all differ, and not alike
+        "outlier": quality.neighbours_chi2 > limit * np.maximum(usual, 1.0),
         "beam_lost": quality.monitor_share < LOST,
         "few_pixels": quality.valid_share < FEW,
     }
     return ["|".join(word for word, rows in kinds.items() if rows[k]) for k in range(len(quality.intensity))]
 
 
-def _median_around(values: Floats, around: int) -> Floats:
-    """Median of so many finite values to either side, itself left out; NaN where there is none, or it is not finite."""
+def _second_largest(values: Floats) -> float:
+    return float(np.sort(values)[-2:][0])
+
+
+def _around(values: Floats, around: int, said: Callable[[Floats], Any]) -> Floats:
+    """What so many finite values to either side say, itself left out; NaN where there is none, or it is not finite."""
     found = np.full(len(values), np.nan)
     rows = np.flatnonzero(np.isfinite(values))
     for place, row in enumerate(rows):
         near = np.concatenate([rows[max(place - around, 0) : place], rows[place + 1 : place + 1 + around]])
         if len(near):
-            found[row] = np.median(values[near])
+            found[row] = said(values[near])
     return found
 
 
 def _share_of_usual(rate: Floats, usable: Bools) -> Floats:
     rate = np.where(usable, rate, np.nan)
-    return rate / _median_around(rate, AROUND)
+    return rate / _around(rate, AROUND, np.median)
 
 
 def _against_neighbours(curves: Curves, usable: Bools) -> Floats:
