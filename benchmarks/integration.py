@@ -40,9 +40,9 @@ from saxs_pipeline.types import FrameChunk
 
 BINS, GAIN, READ_NOISE, PEDESTAL, SATURATION, DUMMY = 300, 1.6, 2.0, 10.0, 60000.0, 65535
 METHOD = ("no", "csr", "cython")
-THREADS, PIECE = 2, 64
+THREADS, PIECE = 2, 32  # as a run has them
 SECONDS = 0.7
-FILE_FRAMES = {480: 1536, 960: 384, 1920: 128, 2880: 64}
+FILE_FRAMES = {480: 1536, 960: 384, 1920: 128, 2880: 128}
 
 
 def geometry(size):
