@@ -15,6 +15,7 @@ from saxs_pipeline.data_config import ImageFile
 from saxs_pipeline.io.frames import read_image
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.science import bad_pixels
+from saxs_pipeline.science.binning import Limits
 from saxs_pipeline.science.corrections import Dark
 from saxs_pipeline.science.orientation import stored, turned, turned_shape
 from saxs_pipeline.stages.integrate import IntegrationSpec, build_integrator, pixel_q_nm, pixel_solid_angle
@@ -208,6 +209,7 @@ def specify(run: RunFile, info: SourceInfo, dark: Dark | None = None) -> Integra
         "dark_exposure_s": None if dark is None else dark.exposure_s,
         "orientation": orientation,
         "sensor": _sensor(run, integrator),
+        "detector_file": _detector_file(config),
     }
     arrays: dict[str, Any] = {
         "mask": stored(mask, orientation),
@@ -215,9 +217,20 @@ def specify(run: RunFile, info: SourceInfo, dark: Dark | None = None) -> Integra
         "dark": None if dark is None else dark.level,
         "dark_variance": None if dark is None else dark.variance,
     }
+    if dark is not None:  # what no dark frame measured cannot be corrected
+        limits = Limits.of(values["dummy"], values["dummy_delta"], values["saturation"])
+        arrays["mask"] |= limits.reject(dark.level + values["pedestal"])
     bad = _bad_pixels(corrections, arrays["mask"], dark, arrays["flat"])
     pixels = info.n_frames * mask.size
-    return IntegrationSpec(key=_key(values, arrays), pixels=pixels, bad_pixels=bad, **values, **arrays)
+    key = _key(values, arrays)
+    del values["detector_file"]
+    return IntegrationSpec(key=key, pixels=pixels, bad_pixels=bad, **values, **arrays)
+
+
+def _detector_file(config: Mapping[str, Any]) -> str:
+    """Digest of the file in which a detector's pixel positions are, "" where it has none."""
+    name = config.get("detector_config", {}).get("filename")
+    return hashlib.sha256(Path(name).read_bytes()).hexdigest() if name and Path(name).is_file() else ""
 
 
 def _sensor(run: RunFile, integrator: Any) -> tuple[str, float] | None:

@@ -17,15 +17,17 @@ from saxs_pipeline.types import InputFile, Provenance
 if TYPE_CHECKING:
     from saxs_pipeline.plan import Plan
 
-PACKAGES = ("numpy", "scipy", "pyFAI", "fabio", "h5py", "dask")
+PACKAGES = ("numpy", "scipy", "numba", "pyFAI", "fabio", "h5py", "dask")
 
 EQUATIONS = (
-    "variance = gain max(S - D - b, 0) + read_noise^2 + var D, per pixel, ADU^2",
-    "I(q) = K sum(S - D - b) / sum(F Omega_rel P) / (Omega_0 monitor d); sigma: standard error of that mean",
+    "I(q) = K sum(S - b - D tau) / sum(F eps Omega_rel P) / (Omega_0 monitor d), tau = 1 or t/t_dark, eps: sensor",
+    "variance of sum(S - b - D tau) = gain sum(S - b - D tau) + N read_noise^2, ADU^2, at least half of the latter",
+    "dark_sigma = sqrt(sum var D) / sum(F eps Omega_rel P), common to all frames, of which each has dark_factor times",
+    "re-binned: means weighted by pixels",
     "K = (dSigma/dOmega)_water / <(I_water - I_empty) / d_water>",
     "dSigma/dOmega of water from its temperature = (rho_e r_e)^2 k_B T chi_T (Kell 1975)",
     "K = sum w R^2 / sum w R (I_carbon - I_background) / d_carbon, R certified (NIST SRM 3600), w ~ 1 / sigma^2",
-    "I_sub = I - f B; sigma^2 = statistical^2 + shared^2 (shared: of B)",
+    "I_sub = I - f B; sigma^2 = statistical^2 + shared^2 + (dark_factor dark_sigma)^2 (shared: of B)",
     "I_fit = c_NC N_A <P(q, R)> + b, Gaussian number distribution of R (Prins SI S2.1-S2.3 with 9 in place of 36 pi)",
     "n_Cd = cations_per_cell <V> / a^3 (S2.5); yield = c_NC n_Cd / c_Cd,0 (S2.6)",
 )

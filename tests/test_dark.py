@@ -6,9 +6,10 @@ import h5py
 import numpy as np
 import pytest
 
-from saxs_pipeline import dark
+from saxs_pipeline import dark, geometry
 from saxs_pipeline.plan import prepare
 from saxs_pipeline.runfile import load
+from saxs_pipeline.series import open_sample
 from saxs_pipeline.types import BadInput
 from tests.conftest import variant
 
@@ -98,3 +99,14 @@ def test_bad_pixels_are_masked_and_counted(beamtime, darks):
     assert found.spec.mask.sum() > 50
     assert "hot (dark above" in said
     assert plain.spec.mask.sum() == known.sum()
+
+
+def test_pixels_that_no_dark_frame_measured_are_not_used(beamtime, darks):
+    """The simulated hot pixels above the saturation, which a run without a mask would otherwise correct by nonsense."""
+    level = images(beamtime / darks).astype(float).mean(axis=0)
+    top = float(np.sort(level.ravel())[-20])
+    changes = ("  mask: mask.edf", "  #"), ("saturation: 65000", f"saturation: {top!r}")
+    run = load(variant(beamtime, "dark_full", *changes))
+    info = open_sample(run).info
+    spec = geometry.specify(run, info, dark.average_dark(run, run.config.corrections.dark, info, 10.0, []))
+    np.testing.assert_array_equal(spec.mask, level >= top)

@@ -36,11 +36,6 @@ class DirectReader:
     places: Stored
     decode: Decode
 
-    def has(self, frames: range) -> bool:
-        """Whether all these frames were in the file when their places were looked up."""
-        places = self.places.offset[frames.start : frames.stop]
-        return len(places) == len(frames) and bool((places >= 0).all())
-
     def read(self, first: int, out: NDArray[Any]) -> list[str]:
         """Frames first … into `out` (n, ny, nx); what is wrong with each, "" if nothing (then the frame is zeros)."""
         file = os.open(self.path, os.O_RDONLY)
@@ -53,6 +48,12 @@ class DirectReader:
         offset, size = int(self.places.offset[frame]), int(self.places.size[frame])
         if offset < 0:
             return NOT_RECORDED
+        try:
+            return self._stored_at(file, offset, size, image)
+        except OSError as error:
+            return _fail(image, error.strerror or str(error))
+
+    def _stored_at(self, file: int, offset: int, size: int, image: NDArray[Any]) -> str:
         if self.decode is _copy:
             target = image.data.cast("B")
             return "" if os.preadv(file, [target], offset) == len(target) else _fail(image, "the file ends before it")
@@ -63,6 +64,12 @@ class DirectReader:
         return _fail(image, problem) if problem else ""
 
 
+def file_state(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written to, or another one takes its place."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def _fail(image: NDArray[Any], problem: str) -> str:
     image[:] = 0
     return f"unreadable: {problem}"
@@ -70,8 +77,9 @@ def _fail(image: NDArray[Any], problem: str) -> str:
 
 def reader(path: Path, dataset: h5py.Dataset, places: Stored) -> DirectReader | None:
     """A reader of the dataset's frames, None where h5py must do it."""
-    simple = places.plain and dataset.dtype.isnative and not dataset.is_virtual and not dataset.file.userblock_size
-    decode = _decoder(dataset) if simple else None
+    placed = places.chunked or not (places.offset < 0).any()  # very small datasets lie in the file's own headers
+    ordinary = dataset.dtype.isnative and not dataset.is_virtual and not dataset.file.userblock_size
+    decode = _decoder(dataset) if placed and ordinary and places.plain else None
     return None if decode is None else DirectReader(path, places, decode)
 
 

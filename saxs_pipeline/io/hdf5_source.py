@@ -80,7 +80,7 @@ class Hdf5Source:
         )
         self._file: tuple[Path, h5py.File] | None = None
         self._stored: dict[tuple[Path, str], hdf5_frames.Stored] = {}
-        self._direct: dict[tuple[Path, str], DirectReader | None] = {}
+        self._direct: dict[tuple[Path, str], tuple[tuple[int, ...], DirectReader | None]] = {}
         self._marks: dict[tuple[Path, str], list[str]] = {}
         self._final: dict[tuple[Path, str], Bools] = {}
 
@@ -115,7 +115,7 @@ class Hdf5Source:
         try:
             if not stack.dataset:
                 raise OSError("the file could not be opened")
-            direct = self._direct_reader(stack, range(first, first + len(out)))
+            direct = self._direct_reader(stack)
             if direct is not None:
                 return direct.read(first, out)
             dataset = self._opened(stack.path)[stack.dataset]
@@ -134,14 +134,18 @@ class Hdf5Source:
         except (OSError, RuntimeError, ValueError):  # one bad chunk fails the whole slice: find which
             return [_read_one(dataset, first + i, out[i : i + 1]) for i in range(len(out))]
 
-    def _direct_reader(self, stack: Stack, frames: range) -> DirectReader | None:
-        """Reads past HDF5 where that can be done; kept when files are closed, as frames stay where they are."""
-        key = (stack.path, stack.dataset)
+    def _direct_reader(self, stack: Stack) -> DirectReader | None:
+        """Reads past HDF5 where that can be done; kept as long as its file stays the same."""
+        key, state = (stack.path, stack.dataset), direct_chunks.file_state(stack.path)
         known = self._direct.get(key)
-        if key not in self._direct or (known is not None and not known.has(frames)):
-            dataset = self._opened(stack.path)[stack.dataset]
-            self._direct[key] = direct_chunks.reader(stack.path, dataset, self._places(stack))
-        return self._direct[key]
+        if known is None or known[0] != state:
+            self._release()  # HDF5 shows a file as it was when it was opened
+            self._stored.pop(key, None)
+            with hdf5_layout.faults(stack.path):
+                dataset = self._opened(stack.path)[stack.dataset]
+                known = state, direct_chunks.reader(stack.path, dataset, self._places(stack))
+            self._direct[key] = known
+        return known[1]
 
     def _opened(self, path: Path) -> h5py.File:
         """The file, kept open until another one is needed: a sequence may have more files than handles."""

@@ -21,6 +21,7 @@ MEANING = {
     "outlier": "the curve differs from those before and after: a bubble, a zinger, damage",
     "beam_lost": "the monitor counted less than half of what it did around",
     "few_pixels": "more than a tenth of the usual pixels hold no measurement",
+    "exposure_nan": "the frame has no exposure, with which its dark is scaled",
     "background": "part of the background that is subtracted",
     "weak": "c_NC below 5 standard errors: r and σ_r not reported, c_NC with the size of the first clearly good frame",
     "not_converged": "the fit did not converge: r and σ_r not reported",

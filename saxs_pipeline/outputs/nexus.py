@@ -280,8 +280,9 @@ def _read_curves(group: h5py.Group) -> Curves:
 
 
 def _read_background(group: h5py.Group) -> Background:
-    factor, dark = (float(group[name][()]) if name in group else 0.0 for name in ("factor", "dark_factor"))
-    return Background(group["B"][()], group["B_errors"][()], text_in(group["source"]), factor, dark)
+    dark = float(group["dark_factor"][()]) if "dark_factor" in group else 0.0  # files of version 0.1
+    source, factor = text_in(group["source"]), float(group["factor"][()])
+    return Background(group["B"][()], group["B_errors"][()], source, factor, dark)
 
 
 def _read_scale(group: h5py.Group) -> ScaleFactor:

@@ -54,8 +54,10 @@ def bin_variance(signal_adu: Floats, weight: Floats, gain: float, read_noise: fl
 
     signal_adu: that sum; weight: N, the number of pixels; gain in ADU per photon. A sum below zero is noise, as one
     above it may be; both count, or noise would be taken for photons (docs/adr/0010), but at least half of the read-out
-    noise comes out. Of a photon counter without a single photon in the bin the variance is that of one.
+    noise comes out. Of a photon counter it is at least that of one photon.
     """
     readout = read_noise**2 * weight
     variance: Floats = np.maximum(gain * signal_adu + readout, readout / 2)
-    return np.where((variance == 0) & (weight > 0), gain**2, variance)
+    if read_noise > 0:
+        return variance
+    return np.where(weight > 0, np.maximum(variance, gain**2), variance)

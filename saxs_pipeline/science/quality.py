@@ -39,8 +39,8 @@ def assess(curves: Curves, monitor_per_s: Floats | None) -> Quality:
     mean = (weight * np.nan_to_num(curves.intensity)).sum(axis=1) / total
     sigma = np.sqrt((weight**2 * np.nan_to_num(curves.statistical) ** 2).sum(axis=1)) / total
     share = np.full(len(usable), np.nan)
-    if usable.any() and pixels[usable].max() > 0:
-        share[usable] = pixels[usable] / np.median(pixels[usable])
+    if (pixels[usable] > 0).any():
+        share[usable] = pixels[usable] / np.median(pixels[usable & (pixels > 0)])
     rate = np.full(len(usable), np.nan) if monitor_per_s is None else _share_of_usual(monitor_per_s, usable)
     return Quality(mean, sigma, share, _against_neighbours(curves, usable), rate)
 

@@ -29,6 +29,8 @@ COMPILE_FROM_PIXELS = 10**9
 NO_PIXEL = 1e-6
 """What is left of a bin whose pixels, shared with others, were all left out: rounding."""
 
+NO_EXPOSURE = "exposure_nan: the frame has no exposure, with which its dark is scaled"
+
 _KEPT = 2
 """Operators in memory; a run needs one."""
 
@@ -111,12 +113,13 @@ def integrate(chunk: FrameChunk, spec: IntegrationSpec) -> Curves:
     operator = _operator(spec)
     images = chunk.images.reshape(len(chunk.images), -1)
     sums = _summing(images.dtype, spec, operator.bins)(images, operator.bins, spec.limits)
+    darks = _dark_share(chunk, spec)
     problems = tuple(
-        problem or _image_problem(image, empty, spec, operator.bins.used)
-        for image, empty, problem in zip(images, sums.empty.tolist(), chunk.problems, strict=True)
+        problem or ("" if share >= 0 else NO_EXPOSURE) or _image_problem(image, empty, spec, operator.bins.used)
+        for image, empty, share, problem in zip(images, sums.empty.tolist(), darks, chunk.problems, strict=True)
     )
     usable = np.array([not problem for problem in problems])
-    there, darks = _remaining(images, sums, spec, operator), _dark_share(chunk, spec)
+    there = _remaining(images, sums, spec, operator)
     signal = sums.raw - spec.pedestal * there.pixels - darks[:, None] * there.dark
     squared = sums.raw_squared - spec.pedestal * there.pixels_squared - darks[:, None] * there.dark_squared
     variance = corrections.bin_variance(squared, there.pixels_squared, spec.gain, spec.read_noise)
@@ -246,6 +249,8 @@ def _build(spec: IntegrationSpec) -> _Operator:
     integrator = build_integrator(spec.geometry)
     if spec.sensor is not None:
         integrator.enable_parallax(True, *spec.sensor)
+    else:  # a PONI file may ask for it: half of a correction that nobody chose here
+        integrator.enable_parallax(False)
     return _with_dark(_bins(integrator, spec), _norm(integrator, spec), spec)
 
 

@@ -140,3 +140,34 @@ def test_a_file_that_became_shorter_is_unreadable_from_there_on(tmp_path):
     problems = reader.read(0, out)
     assert problems[int(reader.places.offset.argmax())] == "unreadable: the file ends before it"
     assert problems.count("") == 5
+
+
+def test_another_file_under_the_same_name_is_read_anew(tmp_path):
+    """As a copy that is put in place again: its frames may lie elsewhere."""
+    path = write(tmp_path / "a.h5", images())
+    source = open_frames([path])
+    np.testing.assert_array_equal(source.read([0, 5])[0], images()[[0, 5]])
+    source.close()
+    with h5py.File(tmp_path / "b.h5", "w") as other, h5py.File(path) as file:
+        other["before"] = np.full(5000, 9)
+        file.copy("entry_0000", other)
+    (tmp_path / "b.h5").replace(path)
+    read, problems = source.read([0, 5])
+    assert problems == ("", "")
+    np.testing.assert_array_equal(read, images()[[0, 5]])
+
+
+def test_a_small_dataset_inside_the_headers_of_its_file(tmp_path):
+    path = write(tmp_path / "a.h5", images(n=2, shape=(16, 16)))
+    with h5py.File(path, "r+") as file:
+        del file[DATA]
+        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        layout.set_layout(h5py.h5d.COMPACT)
+        space = h5py.h5s.create_simple((2, 16, 16))
+        where = file["entry_0000/instrument/detector"].id
+        h5py.h5d.create(where, b"data", h5py.h5t.NATIVE_UINT16, space, layout)
+        file[DATA][...] = images(n=2, shape=(16, 16))
+    assert direct(path) is None
+    read, problems = open_frames([path]).read(range(2))
+    assert problems == ("", "")
+    np.testing.assert_array_equal(read, images(n=2, shape=(16, 16)))

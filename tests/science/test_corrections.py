@@ -45,5 +45,8 @@ def test_the_variance_of_a_bin_is_that_of_a_simulated_detector(gain, read_noise,
     assert adu.var() == pytest.approx(model.mean(), rel=0.1)
 
 
-def test_a_bin_of_a_photon_counter_without_photons_has_the_error_of_one():
-    np.testing.assert_array_equal(corrections.bin_variance(np.zeros(2), np.array([30.0, 0.0]), 2.0, 0.0), [4.0, 0.0])
+def test_a_bin_of_a_photon_counter_has_at_least_the_error_of_one_photon():
+    """Also where a dark or a pedestal leaves a fraction of one, or less than nothing."""
+    signal, pixels = np.array([0.0, 0.002, -0.7, 2.0, 6.0, 0.0]), np.array([30.0] * 5 + [0.0])
+    found = corrections.bin_variance(signal, pixels, 2.0, 0.0)
+    np.testing.assert_array_equal(found, [4.0, 4.0, 4.0, 4.0, 12.0, 0.0])

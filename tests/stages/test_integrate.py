@@ -150,6 +150,14 @@ def test_the_parallax_is_pyfais_and_the_efficiency_that_of_the_slab(ai, spec, im
     assert (curves.counts != plain.counts).any()
 
 
+def test_a_frame_without_the_exposure_its_dark_is_scaled_with_is_named(spec, images):
+    timed = chunk(images[:3])
+    timed.exposure_s[1] = np.nan
+    curves = integrate(timed, replace(spec, key="no exposure", dark_exposure_s=0.15))
+    assert [problem.partition(":")[0] for problem in curves.problems] == ["", "exposure_nan", ""]
+    assert np.isnan(curves.intensity[1]).all() and np.isfinite(curves.intensity[[0, 2]]).any()
+
+
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("splitting", ["none", "bbox"])
 def test_images_stored_in_any_orientation_give_the_same_curves(spec, images, orientation, splitting):
