@@ -179,21 +179,35 @@ def binned_mask(mask: Any, ratio: int, shape: tuple[int, int]) -> Bools:
 
 def specify(run: RunFile, info: SourceInfo, dark: Dark | None = None) -> IntegrationSpec:
     """Everything the integration needs, checked: images fit the frames, and the q range meets unmasked pixels."""
-    corrections, integration = run.config.corrections, run.config.integration
-    assert corrections is not None and integration is not None
-    orientation, meant = run.config.data.orientation, _as_meant(run, info)
+    corrections, orientation, meant = run.config.corrections, run.config.data.orientation, _as_meant(run, info)
+    assert corrections is not None
     config = _resolved(run, meant)
     integrator = build_integrator(config)
     flat = _image(run, "corrections.flat", corrections.flat, meant)
     mask = _mask(run, integrator, flat, meant)
     _check_range(run, integrator, mask)
-    dummy = (
-        (corrections.dummy, corrections.dummy_delta)
-        if corrections.dummy is not None
-        else (info.dummy, info.delta_dummy)
-    )
-    values: dict[str, Any] = {
-        "geometry": config,
+    values = {"geometry": config, **_values(run, info, integrator)}
+    arrays: dict[str, Any] = {"mask": stored(mask, orientation), "flat": None, "dark": None, "dark_variance": None}
+    if flat is not None:
+        arrays["flat"] = stored(flat, orientation)
+    if dark is not None:
+        arrays |= {"dark": dark.level, "dark_variance": dark.variance}
+        values["dark_exposure_s"] = dark.exposure_s
+        limits = Limits.of(values["dummy"], values["dummy_delta"], values["saturation"])
+        arrays["mask"] |= limits.reject(dark.level + values["pedestal"])  # what no dark measured cannot be corrected
+    bad = _bad_pixels(corrections, arrays["mask"], dark, arrays["flat"])
+    key = _key(values | {"detector_file": _detector_file(config)}, arrays)
+    return IntegrationSpec(key=key, pixels=info.n_frames * mask.size, bad_pixels=bad, **values, **arrays)
+
+
+def _values(run: RunFile, info: SourceInfo, integrator: Any) -> dict[str, Any]:
+    """What a specification holds beside geometry and images: as configured, else as the header says."""
+    corrections, integration = run.config.corrections, run.config.integration
+    assert corrections is not None and integration is not None
+    dummy, delta = corrections.dummy, corrections.dummy_delta
+    if dummy is None:
+        dummy, delta = info.dummy, info.delta_dummy
+    return {
         "solid_angle_sr": pixel_solid_angle(integrator),
         "bins": integration.bins,
         "q_range_nm": (integration.q_min, integration.q_max),
@@ -203,28 +217,12 @@ def specify(run: RunFile, info: SourceInfo, dark: Dark | None = None) -> Integra
         "gain": corrections.gain,
         "read_noise": corrections.read_noise,
         "pedestal": pedestal(run, info),
-        "dummy": dummy[0],
-        "dummy_delta": dummy[1],
+        "dummy": dummy,
+        "dummy_delta": delta,
         "saturation": corrections.saturation or info.saturation,
-        "dark_exposure_s": None if dark is None else dark.exposure_s,
-        "orientation": orientation,
+        "orientation": run.config.data.orientation,
         "sensor": _sensor(run, integrator),
-        "detector_file": _detector_file(config),
     }
-    arrays: dict[str, Any] = {
-        "mask": stored(mask, orientation),
-        "flat": None if flat is None else stored(flat, orientation),
-        "dark": None if dark is None else dark.level,
-        "dark_variance": None if dark is None else dark.variance,
-    }
-    if dark is not None:  # what no dark frame measured cannot be corrected
-        limits = Limits.of(values["dummy"], values["dummy_delta"], values["saturation"])
-        arrays["mask"] |= limits.reject(dark.level + values["pedestal"])
-    bad = _bad_pixels(corrections, arrays["mask"], dark, arrays["flat"])
-    pixels = info.n_frames * mask.size
-    key = _key(values, arrays)
-    del values["detector_file"]
-    return IntegrationSpec(key=key, pixels=pixels, bad_pixels=bad, **values, **arrays)
 
 
 def _detector_file(config: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ def simulate(
     total = frames + sum(chosen.references.values())
     counter = _Counter(progress, total)
     written = {
-        series.name: WRITERS[layout](raw, series, counter.over(_images(bench, series)), _header_setup(chosen))
+        series.name: WRITERS[layout](raw, series, counter.over(_images(bench, series)), header_setup(chosen))
         for series in _all_series(bench, timing)
     }
     write_geometry(out / "geometry.poni", chosen)
@@ -255,7 +255,8 @@ class _Counter:
                 self._progress(self._done, self._total)
 
 
-def _header_setup(scenario: Scenario) -> Setup:
+def header_setup(scenario: Scenario) -> Setup:
+    """What headers and scalers of a beamline say of the scenario."""
     return Setup(
         shape=scenario.shape,
         pixel_m=scenario.pixel_m,

@@ -9,9 +9,9 @@ from pyFAI.detectors import Detector
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 from scipy.interpolate import CubicSpline
 
-from saxs_pipeline.io.id02_layout import Series, Setup, write_id02
+from saxs_pipeline.io.id02_layout import Series, write_id02
 from saxs_pipeline.science import standards, synthetic
-from saxs_pipeline.simulation import SCENARIOS
+from saxs_pipeline.simulation import SCENARIOS, header_setup
 
 SCENARIO = SCENARIOS["id02-cdse"]
 FACTOR = SCENARIO.monitor_per_photon / SCENARIO.gain
@@ -58,7 +58,7 @@ def add_carbon(folder: Path, seed: int, *, frames: int = 3, air: float = 1.0) ->
             )
             for k, i1 in enumerate(series.i1)
         )
-        done = write_id02(folder / "raw", series, images, _setup())
+        done = write_id02(folder / "raw", series, images, header_setup(SCENARIO))
         written[name] = (done.frames, done.scalers)
     return _SETTINGS.format(**written)
 
@@ -77,17 +77,3 @@ def _bench(seed):
     solid_angle = ai.solidAngleArray(s.shape) * (s.pixel_m / s.distance_m) ** 2
     onto = synthetic.projection(q_pixels, solid_angle, ai.polarization(s.shape, factor=s.polarization), detector)
     return onto, synthetic.q_grid(float(q_pixels.max())), detector
-
-
-def _setup():
-    s = SCENARIO
-    return Setup(
-        shape=s.shape,
-        pixel_m=s.pixel_m,
-        distance_m=s.distance_m,
-        centre_px=s.centre_px,
-        wavelength_m=s.wavelength_m,
-        pedestal=s.pedestal,
-        saturation=s.saturation,
-        monitor_per_count=s.beam_photons_s * s.monitor_per_photon / s.monitor_counts_s,
-    )
