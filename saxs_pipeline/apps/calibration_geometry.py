@@ -12,7 +12,7 @@ import numpy as np
 
 from saxs_pipeline import geometry, units
 from saxs_pipeline.io.frames import open_frames, read_image
-from saxs_pipeline.science import pixels
+from saxs_pipeline.science import bad_pixels
 from saxs_pipeline.science.binning import Limits
 from saxs_pipeline.stages import calibrate_geometry as stage
 from saxs_pipeline.stages.calibrate_geometry import Measured
@@ -182,7 +182,7 @@ def _sum(source: FrameSource) -> tuple[_Sum, Rows]:
         if problem:
             rows.append(("note", f"{source.label(index)} is left out: {problem}"))
             continue
-        reached = pixels.full_pixels(one, info.saturation)
+        reached = bad_pixels.full_pixels(one, info.saturation)
         missing = Limits.of(info.dummy, info.delta_dummy, _limit(one, info.saturation)).reject(one)
         full |= reached
         unmeasured |= ~np.isfinite(one) | (one < 0) | missing
@@ -242,7 +242,7 @@ def _measured(total: _Sum, masked: Bools, dark: Floats | None) -> tuple[Measured
     if good.any() and np.median(total.image[good]) > LIT:
         unlit = good & (total.image == 0)
     good &= ~unlit
-    odd = pixels.odd_pixels(total.image, good)
+    odd = bad_pixels.odd_pixels(total.image, good)
     image = total.image if dark is None else total.image - dark
     counted = {
         "masked": masked,

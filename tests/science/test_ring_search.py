@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from saxs_pipeline.science.pixels import full_pixels, odd_pixels
+from saxs_pipeline.science.bad_pixels import full_pixels, odd_pixels
 from saxs_pipeline.science.ring_search import (
     Centre,
     RadialPeaks,
