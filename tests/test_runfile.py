@@ -213,7 +213,7 @@ def test_an_error_found_later_has_the_place_of_its_key(folder):
 def test_the_schema_is_json_and_knows_every_section():
     schema = json.loads(json.dumps(runfile.schema()))
     assert set(schema["properties"]) == {
-        *("title", "data", "geometry", "corrections", "integration", "intensity", "background"),
+        *("title", "data", "geometry", "corrections", "integration", "rebin", "intensity", "background"),
         *("sample", "model", "kinetics", "aliquots", "engine", "output"),
     }
     assert "keV" in json.dumps(schema["$defs"]["Geometry"]["properties"]["energy"])
