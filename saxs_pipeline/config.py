@@ -87,6 +87,15 @@ class Sensor(Section):
     thickness: Metres
 
 
+class SigmaClip(Section):
+    """Zingers, cosmic rays and Bragg spots are left out of their q bin; `{}` for the defaults."""
+
+    threshold: Annotated[Number, Field(ge=3)] = Field(
+        5.0, description="standard deviations from the mean of the bin, by counting statistics or by its own scatter"
+    )
+    iterations: Annotated[int, Field(ge=1, le=100)] = 5
+
+
 class Corrections(Section):
     """What is done to the pixels. gain, read_noise and polarization carry meaning: they have no default."""
 
@@ -104,6 +113,7 @@ class Corrections(Section):
         None, description="parallax and efficiency at oblique incidence; declared: what the named detector is made of"
     )
     bad_pixels: BadPixels | None = None
+    sigma_clip: SigmaClip | None = None
     dummy: float | None = Field(None, description="value of pixels that were not measured; overrides the header's")
     dummy_delta: Annotated[Number, Field(ge=0)] = 0.0
     saturation: Annotated[Number, Field(gt=0)] | None = Field(None, description="ADU; such pixels are not used")
@@ -329,11 +339,20 @@ class RunConfig(Section):
             raise misplaced("background", "`curve` goes with data.curves; for frames give `file`, `time` or `frames`")
         if self.background is not None and self.background.file is not None and self.data.frames is None:
             raise misplaced("background", "`file` goes with data.frames; for curves give `curve`, `time` or `frames`")
-        if self.rebin is not None and self.integration is not None and self.integration.splitting != "none":
-            raise misplaced("rebin", "pixel splitting ties neighbouring bins together: give `splitting: none`")
+        self._check_whole_pixels()
         self._check_model_window()
         self._check_concentrations()
         return self
+
+    def _check_whole_pixels(self) -> None:
+        if self.integration is None or self.integration.splitting == "none":
+            return
+        if self.rebin is not None:
+            raise misplaced("rebin", "pixel splitting ties neighbouring bins together: give `splitting: none`")
+        if self.corrections is not None and self.corrections.sigma_clip is not None:
+            raise misplaced("corrections", "`sigma_clip` needs pixels that lie in one bin each: give `splitting: none`")
+        if self.engine.device != "cpu":
+            raise misplaced("engine", f"`device: {self.engine.device}` adds whole pixels up: give `splitting: none`")
 
     def _check_model_window(self) -> None:
         if self.model is None or self.integration is None:

@@ -1,9 +1,9 @@
-"""The section `engine` of the run file: where the chunks run. Nothing in it changes a number."""
+"""The section `engine` of the run file: where the chunks run. It changes no number, but for a device's rounding."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -54,7 +54,7 @@ def _scheduler(text: str) -> str:
 
 
 class Engine(Section):
-    """Where the chunks run; results do not depend on it."""
+    """Where the chunks run; results do not depend on it, but for the rounding of a `device`."""
 
     scheduler: Annotated[str, AfterValidator(_scheduler)] = Field(
         "threads",
@@ -64,6 +64,9 @@ class Engine(Section):
     workers: Annotated[int, Field(ge=1, le=1024)] | None = Field(None, description="default: number of cores")
     chunk: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         None, description="frames per task; default: 1 to 32, as many as fit into 16 MiB"
+    )
+    device: Literal["cpu", "opencl"] = Field(
+        "cpu", description="opencl: the pixels are added up on a GPU by pyFAI; needs saxs-pipeline[opencl]"
     )
     slurm: Slurm | None = Field(None, description="start workers as SLURM jobs, in place of a scheduler")
 

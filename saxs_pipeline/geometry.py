@@ -18,6 +18,7 @@ from saxs_pipeline.science import bad_pixels
 from saxs_pipeline.science.binning import Limits
 from saxs_pipeline.science.corrections import Dark
 from saxs_pipeline.science.orientation import stored, turned, turned_shape
+from saxs_pipeline.science.outliers import SigmaClip
 from saxs_pipeline.stages.integrate import IntegrationSpec, build_integrator, pixel_q_nm, pixel_solid_angle
 from saxs_pipeline.types import BadInput, Bools, Floats, HeaderGeometry, SourceInfo
 
@@ -204,7 +205,7 @@ def _values(run: RunFile, info: SourceInfo, integrator: Any) -> dict[str, Any]:
     """What a specification holds beside geometry and images: as configured, else as the header says."""
     corrections, integration = run.config.corrections, run.config.integration
     assert corrections is not None and integration is not None
-    dummy, delta = corrections.dummy, corrections.dummy_delta
+    clip, dummy, delta = corrections.sigma_clip, corrections.dummy, corrections.dummy_delta
     if dummy is None:
         dummy, delta = info.dummy, info.delta_dummy
     return {
@@ -222,7 +223,21 @@ def _values(run: RunFile, info: SourceInfo, integrator: Any) -> dict[str, Any]:
         "saturation": corrections.saturation or info.saturation,
         "orientation": run.config.data.orientation,
         "sensor": _sensor(run, integrator),
+        "clip": None if clip is None else SigmaClip(clip.threshold, clip.iterations),
+        "device": _device(run),
     }
+
+
+def _device(run: RunFile) -> str:
+    """What the pixels are added up on: "cpu", or the name of the OpenCL device."""
+    if run.config.engine.device == "cpu":
+        return "cpu"
+    from saxs_pipeline.stages import opencl
+
+    try:
+        return opencl.device_name()
+    except BadInput as error:
+        raise run.error("engine.device", str(error)) from None
 
 
 def _detector_file(config: Mapping[str, Any]) -> str:

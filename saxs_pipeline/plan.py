@@ -180,6 +180,8 @@ def prepare_frames(run: RunFile, series: FrameSeries) -> Plan:
     energy = geometry.energy_keV(spec.geometry)
     if spec.bad_pixels:
         notes.append(f"bad pixels masked: {', '.join(spec.bad_pixels)}")
+    if spec.device != "cpu":
+        notes.append(f"the pixels are added up on {spec.device} (engine.device), which rounds in its own way")
     notes += series.warnings
     plan = Plan(config, series, None, spec, energy, 1.0)
     plan = replace(plan, factor=amplitude_factor(run, _q(run, plan), energy))

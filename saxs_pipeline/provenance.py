@@ -22,6 +22,7 @@ PACKAGES = ("numpy", "scipy", "numba", "pyFAI", "fabio", "h5py", "dask")
 EQUATIONS = (
     "I(q) = K sum(S - b - D tau) / sum(F eps Omega_rel P) / (Omega_0 monitor d), tau = 1 or t/t_dark, eps: sensor",
     "variance of sum(S - b - D tau) = gain sum(S - b - D tau) + N read_noise^2, ADU^2, at least half of the latter",
+    "outliers, where left out: |pull| > threshold max(1, rms pull of the others in the bin), docs/adr/0013",
     "dark_sigma = sqrt(sum var D) / sum(F eps Omega_rel P), common to all frames, of which each has dark_factor times",
     "re-binned: means weighted by pixels",
     "K = (dSigma/dOmega)_water / <(I_water - I_empty) / d_water>",

@@ -141,8 +141,11 @@ def look_again(run: RunFile) -> RunFile:
 
 
 def digest(run: RunFile) -> str:
-    """SHA-256 of everything that can change a number (not: titles, engine, output, where the folder of the run is)."""
-    content = {"run": run.config.model_dump(exclude={"title", "engine", "output"})}
+    """SHA-256 of everything that can change a number (not: titles, output, what runs where, the folder of the run)."""
+    content = {
+        "run": run.config.model_dump(exclude={"title", "engine", "output"}),
+        "device": run.config.engine.device,  # rounds in its own way
+    }
     if run.kinetics is not None:
         content["kinetics"] = run.kinetics.config.model_dump(exclude={"title"})
     relative = partial(_relative, base=run.path.resolve().parent)
@@ -153,6 +156,7 @@ def settings(run: RunFile) -> dict[str, str]:
     """What a run file says that can change the numbers of any frame: "intensity.thickness" → its value as text."""
     other = {"title", "engine", "output", "kinetics", "aliquots"}
     dumped = run.config.model_dump(exclude={**dict.fromkeys(other, True), "data": {"frames", "scalers"}})
+    dumped["engine"] = {"device": run.config.engine.device}
     relative = partial(_relative, base=run.path.resolve().parent)
     flat: dict[str, str] = {}
 

@@ -107,6 +107,15 @@ def with_corrections(detector, **corrections):
     return RunFile(Path("run.yaml"), "", RunConfig.model_validate(whole), {(): (1, 1), ("corrections",): (6, 1)})
 
 
+def test_sigma_clipping_belongs_to_what_names_a_specification():
+    plain, clipped, other = (
+        geometry.specify(with_corrections("RayonixMx170", **more), info((480, 480)))
+        for more in ({}, {"sigma_clip": {}}, {"sigma_clip": {"threshold": 4, "iterations": 3}})
+    )
+    assert (plain.clip, clipped.clip, other.clip) == (None, (5.0, 5), (4.0, 3))
+    assert len({plain.key, clipped.key, other.key}) == 3
+
+
 def test_the_sensor_that_a_detector_declares():
     spec = geometry.specify(with_corrections("RayonixMx170", sensor="declared"), info((480, 480)))
     assert spec.sensor == ("Gd2O2S", pytest.approx(40e-6))

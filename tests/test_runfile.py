@@ -29,6 +29,8 @@ model: {q_min: 0.15 1/nm, q_max: 5 1/nm}
 output: {folder: out}
 """
 WATER = "water: {frames: scalers.h5, empty: scalers.h5, thickness: 2 mm, window: [1 1/nm, 4 1/nm]"
+CLIP = "sigma_clip: {threshold: 5, iterations: 5}"
+SPLIT = "integration: {splitting: bbox, "
 CARBON = "glassy_carbon: {frames: scalers.h5, background: scalers.h5, thickness: 1.055 mm}"
 
 
@@ -159,6 +161,15 @@ def test_all_mistakes_are_reported_at_once_with_their_places(folder):
         ("I1, ", f"I1, {CARBON}, scale: 2, ", "intensity.scale", "keep one of glassy_carbon, scale"),
         ("I1, ", f"I1, {CARBON}, {WATER}, temperature: 20 °C}}, ", "intensity.glassy_carbon", "keep one of water"),
         ("I1, thickness: 4 mm ± 0.5 %", f"I1, {CARBON}", "intensity.thickness", "sample's thickness"),
+        (
+            "0.97}\nintegration: {",
+            f"0.97, {CLIP}}}\n{SPLIT}",
+            "corrections",
+            "`sigma_clip` needs pixels",
+        ),
+        ("0.97}", "0.97, sigma_clip: {threshold: 2}}", "corrections.sigma_clip.threshold", "3"),
+        ("0.97}\nintegration: {", f"0.97}}\nengine: {{device: opencl}}\n{SPLIT}", "engine", "give `splitting: none`"),
+        ("0.97}", "0.97}\nengine: {device: cuda}", "engine.device", "'cpu' or 'opencl'"),
     ],
 )
 def test_impossible_values_say_how_to_mend_them(folder, old, new, key, hint):
@@ -201,6 +212,7 @@ def test_digest_depends_on_what_changes_numbers_only(folder):
     assert runfile.digest(load(folder, cosmetic)) == reference
     assert runfile.digest(load(folder, GOOD + "engine: {scheduler: synchronous, chunk: 7}\n")) == reference
     assert runfile.digest(load(folder, GOOD.replace("gain: 1.6", "gain: 1.7"))) != reference
+    assert runfile.digest(load(folder, GOOD + "engine: {device: opencl}\n")) != reference
     same_meaning = GOOD.replace("0.5 1/angstrom", "5.0 1/nm")
     assert runfile.digest(load(folder, same_meaning)) == reference
 

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from saxs_pipeline.science import binning, corrections
+from saxs_pipeline.science import binning, corrections, outliers
 from saxs_pipeline.science.binning import Bins, Limits, SplitPixels, Sums, WholePixels
 from saxs_pipeline.science.orientation import stored, turned
+from saxs_pipeline.science.outliers import SigmaClip
 from saxs_pipeline.types import Bools, Curves, Floats, FrameChunk, Ints
 
 _SPLIT = {"none": "no", "bbox": "bbox", "full": "full"}
@@ -47,8 +48,9 @@ class IntegrationSpec:
     pedestal, read_noise, saturation in ADU, gain in ADU per photon; q_range_nm of the bins' outer edges;
     solid_angle_sr of a pixel (Ω_0); dark_exposure_s: the dark grows with the exposure and is that of this one, None: it
     is the same in every frame; orientation: from these images, as stored, to those that the geometry means; sensor: its
-    material and thickness, m; bad_pixels: kinds found and masked, in words; pixels: in all frames to come, which
-    decides only how they are added up.
+    material and thickness, m; clip: outliers of a bin are left out, which needs splitting none; device: what the pixels
+    are added up on, "cpu" or an OpenCL device, by name; bad_pixels: kinds found and masked, in words; pixels: in all
+    frames to come, which decides only how they are added up.
     """
 
     key: str
@@ -72,6 +74,8 @@ class IntegrationSpec:
     dark_exposure_s: float | None = None
     orientation: str = "none"
     sensor: tuple[str, float] | None = None
+    clip: SigmaClip | None = None
+    device: str = "cpu"
     bad_pixels: tuple[str, ...] = ()
     pixels: int = 0
 
@@ -120,6 +124,8 @@ def integrate(chunk: FrameChunk, spec: IntegrationSpec) -> Curves:
     )
     usable = np.array([not problem for problem in problems])
     there = _remaining(images, sums, spec, operator)
+    if spec.clip is not None:
+        _leave_out_outliers(images, np.flatnonzero(usable), darks, sums, there, spec=spec, op=operator)
     signal = sums.raw - spec.pedestal * there.pixels - darks[:, None] * there.dark
     squared = sums.raw_squared - spec.pedestal * there.pixels_squared - darks[:, None] * there.dark_squared
     variance = corrections.bin_variance(squared, there.pixels_squared, spec.gain, spec.read_noise)
@@ -183,7 +189,11 @@ def pixel_q_nm(integrator: Any, shape: tuple[int, ...]) -> Floats:
 
 
 def _summing(dtype: np.dtype[Any], spec: IntegrationSpec, bins: Bins) -> Callable[..., Sums]:
-    """How images of this type are added up; all ways that fit give the same bits."""
+    """How images of this type are added up; all ways that fit on the processor give the same bits."""
+    if spec.device != "cpu":
+        from saxs_pipeline.stages import opencl
+
+        return opencl.whole_sums
     if not isinstance(bins, WholePixels) or dtype.kind not in "iu" or dtype == np.uint64:
         return binning.sums
     if spec.pixels < COMPILE_FROM_PIXELS:
@@ -207,12 +217,46 @@ def _image_problem(image: NDArray[Any], empty: bool, spec: IntegrationSpec, used
 def _remaining(images: NDArray[Any], sums: Sums, spec: IntegrationSpec, operator: _Operator) -> _PerBin:
     """Sums over the pixels that count in each frame, (n, m): all used ones but those that were no measurement."""
     rows = _PerBin(*(np.repeat(part[None], len(images), axis=0) for part in operator.whole))
-    for k in np.flatnonzero(sums.rejected):
-        pixels = np.flatnonzero(spec.limits.reject(images[k]) & operator.bins.used)
-        for row, lost in zip(rows, _per_bin(operator.bins, operator.norm, operator.dark, pixels), strict=True):
-            row[k] -= lost
-        rows.pixels[k][rows.pixels[k] < NO_PIXEL] = 0
+    for k in np.flatnonzero(sums.rejected).tolist():
+        _take_out(rows, k, np.flatnonzero(spec.limits.reject(images[k]) & operator.bins.used), operator)
     return rows
+
+
+def _take_out(rows: _PerBin, k: int, pixels: Ints, operator: _Operator) -> None:
+    """These pixels of frame k no longer count, in place."""
+    for row, lost in zip(rows, _per_bin(operator.bins, operator.norm, operator.dark, pixels), strict=True):
+        row[k] -= lost
+    rows.pixels[k][rows.pixels[k] < NO_PIXEL] = 0
+
+
+def _leave_out_outliers(
+    images: NDArray[Any],
+    usable: Ints,
+    darks: Floats,
+    sums: Sums,
+    there: _PerBin,
+    *,
+    spec: IntegrationSpec,
+    op: _Operator,
+) -> None:
+    """Outliers of their bins no longer count in the usable frames, in place."""
+    for k in usable.tolist():
+        kept, odd = _judged(images[k], float(darks[k]), spec, op)
+        if len(odd):  # added up again: what is left would be lost beside a large value that is taken away
+            sums.raw[k] = sums.raw_squared[k] = op.bins.sum(images[k][kept], kept)
+            _take_out(there, k, odd, op)
+
+
+def _judged(image: NDArray[Any], share: float, spec: IntegrationSpec, op: _Operator) -> tuple[Ints, Ints]:
+    """The used pixels of a frame (ny·nx,) that are measurements: those that belong to their bin, and the outliers."""
+    assert isinstance(op.bins, WholePixels) and spec.clip is not None
+    order = op.bins.in_order[0]
+    pixels = order[~spec.limits.reject(image[order])]
+    signal = image[pixels].astype(np.float64) - spec.pedestal - share * op.dark[pixels]
+    odd = outliers.outliers(
+        signal, op.norm[pixels], op.bins.label[pixels], spec.clip, gain=spec.gain, read_noise=spec.read_noise
+    )
+    return pixels[~odd], pixels[odd]
 
 
 def _notes(images: NDArray[Any], sums: Sums, spec: IntegrationSpec, used: Bools) -> tuple[str, ...]:

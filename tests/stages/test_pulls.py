@@ -11,6 +11,7 @@ from pyFAI.detectors import Detector
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from saxs_pipeline.science import corrections, uncertainty
+from saxs_pipeline.science.outliers import SigmaClip
 from saxs_pipeline.stages import integrate as stage
 from saxs_pipeline.stages import reduce
 from saxs_pipeline.stages.integrate import IntegrationSpec, integrate, pixel_solid_angle
@@ -137,3 +138,27 @@ def test_pyfais_poisson_model_is_far_off_at_few_photons_and_this_is_not():
         polarization_factor=0.97, error_model="poisson", method=("no", "csr", "cython"),
     )  # fmt: skip
     assert (theirs.sigma / spec.solid_angle_sr / scatter > 5).all()
+
+
+@pytest.mark.parametrize("level", [*LEVELS, 1.0, 10.0])
+@pytest.mark.parametrize("read_noise", [0.0, 2.0])
+def test_outliers_left_out_leave_the_errors_right(level, read_noise):
+    """Clean frames, of which sigma clipping may take nothing that shows."""
+    shape, runs = ((200, 220), 20) if level < 0.1 else ((100, 110), 40)
+    gain = 1.6 if read_noise else 1.0
+    spec = specification(shape, 4, gain=gain, read_noise=read_noise, first_px=shape[0] // 5)
+    spec = replace(spec, key=f"clipped {read_noise} {shape}", clip=SigmaClip(5.0, 5))
+    rng = np.random.default_rng(10)
+    photons = level * stage._operator(spec).norm.reshape(shape)
+    pulls, lost = [], 0.0
+    for _ in range(runs):
+        images = spec.gain * rng.poisson(photons, (20, *shape)) + spec.pedestal
+        if read_noise:
+            images = images + rng.normal(0, read_noise, images.shape)
+        curves = integrate(chunk(images), spec)
+        pulls.append((curves.intensity - expected(photons, spec)) / curves.sigma)
+        lost += (stage.bin_pixels(spec) - curves.counts).sum()
+    pulls = np.concatenate(pulls)
+    np.testing.assert_allclose(pulls.mean(axis=0), 0.0, atol=0.1)
+    assert pulls.std() == pytest.approx(1.0, abs=0.03)
+    assert lost < 3e-6 * len(pulls) * stage.bin_pixels(spec).sum()

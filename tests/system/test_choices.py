@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import h5py
 import numpy as np
@@ -149,6 +150,33 @@ def test_pixel_splitting_says_that_its_errors_are_too_small(beamtime, reference)
     assert any("splitting" in warning for warning in result.warnings)
     last = np.flatnonzero(np.isfinite(series["r_nm"]))[-1]
     assert series["r_nm"][last] == pytest.approx(reference[1]["r_nm"][last], abs=0.01)
+
+
+def test_zingers_that_are_left_out_change_no_size(beamtime, reference):
+    """Thirty of 2,000 ADU in every frame of the sample: sizes as without them, and far off where they stay."""
+    frames = "cdse_rayonix_00001_00", "zingers"
+    path = variant(beamtime, "choices_zingers", frames, ("  flat:", "  sigma_clip: {}\n  flat:"))
+    shutil.copy(beamtime / "raw/cdse_rayonix_00001_00.h5", beamtime / "raw/zingers.h5")
+    rng = np.random.default_rng(5)
+    with h5py.File(beamtime / "raw/zingers.h5", "r+") as file:
+        images = next(g[name] for g in groups(file) for name in g if getattr(g[name], "ndim", 0) == 3)
+        for k, image in enumerate(images[()]):
+            image.ravel()[rng.choice(image.size, 30, replace=False)] += 2000
+            images[k] = image
+    result, series = run(path)
+    staying = run(variant(beamtime, "choices_staying", frames))[1]
+    good = reference[1]["flag"] == "ok"
+    assert good.sum() > 5
+    pulls = [np.abs(s["r_nm"] - reference[1]["r_nm"])[good] / reference[1]["r_nm_err"][good] for s in (series, staying)]
+    assert pulls[0].max() < 1 < np.nanmax(pulls[1])
+    whole, left = (r.curves.counts.sum(axis=1) for r in (reference[0], result))
+    assert (whole - left).mean() == pytest.approx(30 * whole.mean() / image.size, rel=0.15)  # the rest hit no bin
+
+
+def groups(file):
+    found = [file]
+    file.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Group) else None)
+    return found
 
 
 def test_integrated_curves_enter_after_the_integration(reference, tmp_path):
