@@ -183,7 +183,7 @@ def pixel_q_nm(integrator: Any, shape: tuple[int, ...]) -> Floats:
 
 def _summing(dtype: np.dtype[Any], spec: IntegrationSpec, bins: Bins) -> Callable[..., Sums]:
     """How images of this type are added up; all ways that fit give the same bits."""
-    if not isinstance(bins, WholePixels) or dtype.kind not in "iu" or dtype == np.uint64:
+    if not isinstance(bins, WholePixels) or dtype.kind not in "iu":
         return binning.sums
     if spec.pixels < COMPILE_FROM_PIXELS:
         return binning.whole_sums
