@@ -376,7 +376,11 @@ class Provenance:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Everything a run made. `model` (n, m) is the fitted curve, NaN outside the fit's window or without a fit."""
+    """Everything a run made.
+
+    model (n, m): the fitted curve, NaN outside the fit's window or without a fit; pixel_mask (ny, nx): why pixels are
+    not used, bits of science.pixel_mask, of images turned as the geometry means them; None without images.
+    """
 
     title: str
     curves: Curves
@@ -391,3 +395,4 @@ class RunResult:
     comparison: Comparison | None = None
     aliquots: ScaledAliquots | None = None
     quality: Quality | None = None
+    pixel_mask: NDArray[np.uint16] | None = None

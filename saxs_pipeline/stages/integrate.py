@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from saxs_pipeline.science import binning, corrections
 from saxs_pipeline.science.binning import Bins, Limits, SplitPixels, Sums, WholePixels
 from saxs_pipeline.science.orientation import stored, turned
+from saxs_pipeline.science.pixel_mask import Bits
 from saxs_pipeline.types import Bools, Curves, Floats, FrameChunk, Ints
 
 _SPLIT = {"none": "no", "bbox": "bbox", "full": "full"}
@@ -47,8 +48,8 @@ class IntegrationSpec:
     pedestal, read_noise, saturation in ADU, gain in ADU per photon; q_range_nm of the bins' outer edges;
     solid_angle_sr of a pixel (Ω_0); dark_exposure_s: the dark grows with the exposure and is that of this one, None: it
     is the same in every frame; orientation: from these images, as stored, to those that the geometry means; sensor: its
-    material and thickness, m; bad_pixels: kinds found and masked, in words; pixels: in all frames to come, which
-    decides only how they are added up.
+    material and thickness, m; bad_pixels: kinds found and masked, in words; pixel_mask (ny, nx): why pixels are in the
+    mask, None where that is not known; pixels: in all frames to come, which decides only how they are added up.
     """
 
     key: str
@@ -73,6 +74,7 @@ class IntegrationSpec:
     orientation: str = "none"
     sensor: tuple[str, float] | None = None
     bad_pixels: tuple[str, ...] = ()
+    pixel_mask: Bits | None = None
     pixels: int = 0
 
     @property
