@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,6 +82,12 @@ class IntegrationSpec:
     def mask_as_meant(self) -> Bools:
         """The mask of images that are turned as the geometry means them."""
         return turned(self.mask, self.orientation)
+
+    @cached_property
+    def beam_centre_px(self) -> tuple[float, float]:
+        """Where the beam meets such an image, (x, y) in px from its first corner; x is along a row."""
+        found = build_integrator(self.geometry).getFit2D()
+        return float(found["centerX"]), float(found["centerY"])
 
     @property
     def limits(self) -> Limits:

@@ -99,7 +99,7 @@ def test_uncertainties_carry_units_and_names(result, tmp_path):
 
 
 def test_a_pixel_mask_is_that_of_nexus_and_small(result, tmp_path):
-    """A bit field of 32 bits (NXdetector): gap bit 0, dead 1, under responding 2, over responding 3, noisy 4, user 8."""
+    """A field of 32 bits (NXdetector): gap bit 0, dead 1, under responding 2, over responding 3, noisy 4, user 8."""
     large = np.zeros((2880, 2880), np.uint16)
     large[::7, 400:] |= 1
     large[1000:1200, :] |= 256
