@@ -94,7 +94,11 @@ def _explicit(run: RunFile, geometry: Geometry, info: SourceInfo) -> Any:
 
     header = info.geometry if geometry.header else None
     if geometry.header and header is None:
-        raise run.error("geometry.header", f"no geometry in the header of {info.paths[0].name}; give it here or a PONI")
+        why = "; ".join(text for text in info.warnings if "geometry" in text)
+        said = f" that can be used ({why})" if why else ""
+        raise run.error(
+            "geometry.header", f"no geometry in the header of {info.paths[0].name}{said}; give it here or a PONI"
+        )
     detector = _detector(run, geometry, header, info)
     if geometry.center is not None:
         poni1, poni2 = geometry.center[1] * detector.pixel1, geometry.center[0] * detector.pixel2
@@ -144,7 +148,7 @@ def named_detector(name: str, shape: tuple[int, int]) -> tuple[Any, int]:
     native = tuple(named.max_shape or shape)
     ratio = native[0] // shape[0]
     if native != (shape[0] * ratio, shape[1] * ratio):
-        raise BadInput(f"{name} has {native} pixels, the frames have {shape}")
+        raise BadInput(f"{name} has {native} pixels, the frames have {shape}; give the pixel size in place of its name")
     return named, ratio
 
 

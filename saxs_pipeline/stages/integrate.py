@@ -85,9 +85,14 @@ class IntegrationSpec:
 
     @cached_property
     def beam_centre_px(self) -> tuple[float, float]:
-        """Where the beam meets such an image, (x, y) in px from its first corner; x is along a row."""
-        found = build_integrator(self.geometry).getFit2D()
-        return float(found["centerX"]), float(found["centerY"])
+        """Where the beam meets the image that is meant, (x, y) in px from its first corner; x is along a row.
+
+        pyFAI's getFit2D leaves out that a detector of a PONI file may count its rows or columns backwards (Exif 1-4).
+        """
+        integrator, (ny, nx) = build_integrator(self.geometry), self.mask_as_meant.shape
+        found, orientation = integrator.getFit2D(), int(integrator.detector.orientation)
+        x, y = float(found["centerX"]), float(found["centerY"])
+        return nx - x if orientation in (1, 4) else x, ny - y if orientation in (1, 2) else y
 
     @property
     def limits(self) -> Limits:

@@ -318,16 +318,20 @@ def test_a_beam_beside_the_frame_has_no_cross(scan):
         assert len(plot.plot.renderers[1].data_source.data["x"]) == number
 
 
-def test_the_cross_of_a_tilted_detector_is_where_2_theta_is_zero(scan):
-    """And not at pyFAI's point of normal incidence, which the PONI file has."""
+@pytest.mark.parametrize("exif", [1, 2, 3, 4])
+def test_the_cross_of_a_tilted_detector_is_where_2_theta_is_zero(scan, exif):
+    """And not at the point of normal incidence, which a PONI file has; its detector may count rows backwards."""
     tilted = AzimuthalIntegrator(
-        *(0.5, 0.02, 0.025, 0.03, -0.05, 0.2),
-        detector=Detector(1e-4, 1e-4, max_shape=(600, 700)),
+        *(0.5, 0.02, 0.025, 0.03, 0.02, 0.2),
+        detector=Detector(1e-4, 1e-4, max_shape=(600, 700), orientation=exif),
         wavelength=1e-10,
     )
-    x, y = replace(scan.plan.spec, geometry=tilted.get_config()).beam_centre_px
-    assert tilted.tth(np.array([y - 0.5]), np.array([x - 0.5]))[0] == pytest.approx(0, abs=1e-6)
-    assert np.hypot(x - 250, y - 200) > 100
+    angle = tilted.array_from_unit((600, 700), unit="2th_rad")
+    row, column = np.unravel_index(angle.argmin(), angle.shape)
+    spec = replace(scan.plan.spec, geometry=tilted.get_config(), mask=np.zeros((600, 700), dtype=bool))
+    x, y = spec.beam_centre_px
+    assert (int(y), int(x)) == (row, column)
+    assert np.hypot(tilted.poni1 / 1e-4 - y, tilted.poni2 / 1e-4 - x) > 100
 
 
 def test_a_frame_on_hold_keeps_its_place_among_late_ones(scan, tmp_path, pictures):

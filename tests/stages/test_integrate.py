@@ -73,7 +73,8 @@ def images():
 def by_pyfai(ai, spec, image, **changes):
     """I and σ of one image, per pixel norm, and the number of pixels, by pyFAI's exact engine."""
     signal = image - spec.pedestal - spec.dark
-    return ai.integrate1d(
+    options = {"mask": spec.mask, "method": ("no", "csr", "python")} | changes
+    result = ai.integrate1d(
         signal,
         BINS,
         unit="q_nm^-1",
@@ -81,8 +82,11 @@ def by_pyfai(ai, spec, image, **changes):
         variance=spec.gain * signal + spec.read_noise**2,
         flat=spec.flat,
         polarization_factor=spec.polarization,
-        **{"mask": spec.mask, "method": ("no", "csr", "python")} | changes,
+        **options,
     )
+    used = result.method  # what is asked for may silently be replaced (formats.md §3.9)
+    assert (used.split, used.algorithm.lower(), used.implementation.lower()) == options["method"]
+    return result
 
 
 def assert_same(curves, k, oracle, norm):
@@ -416,3 +420,28 @@ def test_bin_centers_are_linear(spec):
     q = bin_centers(spec)
     np.testing.assert_allclose(np.diff(q), (9.0 - 0.2) / BINS)
     assert q[0] == pytest.approx(0.2 + 8.8 / BINS / 2)
+
+
+def test_a_used_spec_travels_without_any_engine(spec, images):
+    """A pyFAI integrator that was used pickles to megabytes, or loses its engines (formats.md §3.1, §3.7)."""
+    arrays = sum(a.nbytes for a in (spec.mask, spec.dark, spec.dark_variance, spec.flat))
+    before = integrate(chunk(images[:2]), spec)
+    packed = pickle.dumps(spec)
+    assert len(packed) < arrays + 10_000
+    after = integrate(chunk(images[:2]), replace(pickle.loads(packed), key="sent"))
+    np.testing.assert_array_equal(after.intensity, before.intensity)
+
+
+@pytest.mark.parametrize(("splitting", "low", "high"), [("none", -0.03, 0.03), ("full", 0.1, 0.9)])
+def test_only_split_pixels_tie_neighbouring_bins_together(ai, splitting, low, high):
+    """Correlation of neighbouring bins over many frames of photons, 0 without splitting (formats.md §3.3)."""
+    rng, n = np.random.default_rng(6), 300
+    frames = rng.poisson(20, (n, *SHAPE)).astype(np.int32)
+    plain = IntegrationSpec(
+        key=f"correlation {splitting}", geometry=ai.get_config(), solid_angle_sr=1.0, mask=np.zeros(SHAPE, bool),
+        bins=80, q_range_nm=(0.5, 4.0), splitting=splitting, polarization=None, solid_angle=False,
+        gain=1.0, read_noise=0.0, pedestal=0.0,
+    )  # fmt: skip
+    curves = integrate(chunk(frames, 1.0), plain)
+    pulls = (curves.intensity - curves.intensity.mean(axis=0)) / curves.intensity.std(axis=0)
+    assert low < np.mean(pulls[:, 1:] * pulls[:, :-1]) < high
