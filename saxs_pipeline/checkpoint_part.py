@@ -25,7 +25,9 @@ _CURVES = {
 }
 _FITS = {"values": "n4", "covariance": "n44", "chi2_red": "n", "n_points": "n", "converged": "n"}
 _MODEL = {"model": "nm"}
-_GROUND = {"q_nm": "m", "shared": "m", "dark_sigma": "m", "scale_rel": "", "amplitude": ""}
+_PER_BIN = {"q_nm": "m", "shared": "m", "dark_sigma": "m", "taken_off": "m"}
+_SCALARS = {"scale_rel": "", "factor_rel": "", "taken_off_rel": ""}
+_GROUND = {**_PER_BIN, **_SCALARS, "amplitude": ""}
 _SHAPES = {**_GROUND, **_CURVES, **_FITS, **_MODEL}
 _TYPES: Mapping[str, Any] = {"n_points": np.int64, "converged": np.bool_}
 _TEXTS = ("plan", "keys", "unit", "correlated")
@@ -79,8 +81,8 @@ Run = tuple[Part, int, int]
 def pack(chunk: ChunkResult) -> Part:
     """A part that shares its arrays with `chunk`; raises ValueError if these have other shapes or types than stated."""
     curves, fits = chunk.curves, chunk.fits
-    arrays = {name: getattr(curves, name) for name in (*_CURVES, "q_nm", "shared", "dark_sigma")}
-    arrays["scale_rel"] = np.array(curves.scale_rel, dtype=np.float64)
+    arrays = {name: getattr(curves, name) for name in (*_CURVES, *_PER_BIN)}
+    arrays |= {name: np.array(getattr(curves, name), dtype=np.float64) for name in _SCALARS}
     words = {"problems": curves.problems, "notes": curves.notes}
     if fits is not None:
         arrays |= {name: getattr(fits, name) for name in _FITS}
@@ -96,17 +98,15 @@ def pack(chunk: ChunkResult) -> Part:
 def unpack(part: Part) -> ChunkResult:
     """Curves, fits and model that share the arrays of `part`; frames are numbered 0 … n - 1."""
     arrays, index = part.arrays, np.arange(len(part), dtype=np.int64)
+    numbers: dict[str, Any] = {name: arrays[name] for name in (*_CURVES, *_PER_BIN)}
+    numbers |= {name: float(arrays[name]) for name in _SCALARS}
     curves = Curves(
-        q_nm=arrays["q_nm"],
-        shared=arrays["shared"],
-        dark_sigma=arrays["dark_sigma"],
         index=index,
         problems=part.words["problems"],
         notes=part.words["notes"],
         unit=part.unit,
-        scale_rel=float(arrays["scale_rel"]),
         correlated=part.correlated,
-        **{name: arrays[name] for name in _CURVES},
+        **numbers,
     )
     fits = None
     if "values" in arrays:
@@ -168,7 +168,7 @@ def read_keys(path: Path) -> frozenset[str]:
 def _check(part: Part) -> None:
     """Raise ValueError unless all that a part needs is there, in shape and type."""
     fits = "values" in part.arrays
-    expected = {"q_nm", "shared", "dark_sigma", "scale_rel", *_CURVES, *((*_FITS, "amplitude") if fits else ())}
+    expected = {*_PER_BIN, *_SCALARS, *_CURVES, *((*_FITS, "amplitude") if fits else ())}
     if part.arrays.keys() - {"model"} != expected or part.words.keys() != {"problems", "notes", *["flags"] * fits}:
         raise ValueError("other arrays")
     if not isinstance(part.unit, str) or not isinstance(part.correlated, bool):

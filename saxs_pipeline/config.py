@@ -186,6 +186,9 @@ class Intensity(Section):
     monitor: str | None = Field(
         None, description="I1 (after the sample), I0 (needs transmission), exposure, none, or a scaler's name"
     )
+    monitor_uncertainty: Annotated[float, Quantity("", "not negative")] | None = Field(
+        None, description="relative standard uncertainty of each reading of the monitor, e.g. 0.2 %"
+    )
     transmission: Ratio | None = None
     thickness: Thickness | None = None
     water: Water | None = None
@@ -201,6 +204,10 @@ class Intensity(Section):
             raise misplaced("thickness", "absolute intensity needs the sample's thickness, e.g. '4 mm ± 0.02 mm'")
         if (self.monitor == "I0") != (self.transmission is not None):
             raise misplaced("transmission", "monitor I0 (before the sample) needs `transmission`, and only I0 does")
+        if self.monitor_uncertainty is not None and self.monitor in (None, "none"):
+            raise misplaced("monitor_uncertainty", "there is no monitor (`intensity.monitor`) that could be uncertain")
+        if self.monitor_uncertainty is not None and not self.monitor_uncertainty < 1:
+            raise misplaced("monitor_uncertainty", "it is relative: write it like '0.2 %'")
         if self.transmission is not None and not 0 < self.transmission.value <= 1:
             raise misplaced("transmission", f"a transmission lies between 0 and 1, got {self.transmission.value:g}")
         return self

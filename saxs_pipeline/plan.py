@@ -24,6 +24,7 @@ from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, bin_pix
 from saxs_pipeline.types import Background, BadInput, Bools, Curves, Floats, ScaleFactor, StandardMeasurement
 
 REFERENCE_CHUNK = 16
+_OF_INTENSITY = ("thickness", "transmission", "absolute", "monitor_uncertainty")
 FEWEST_BINS = 10
 
 
@@ -56,17 +57,18 @@ class Plan:
             "versions": provenance.versions(),
             "source": provenance.source_digest(),
             "spec": None if self.spec is None else self.spec.key,
-            "intensity": [config.intensity.thickness, config.intensity.transmission, config.intensity.absolute],
+            "intensity": [getattr(config.intensity, name) for name in _OF_INTENSITY],
             "scale": None if self.scale is None else self.scale.factor,
             "factor": self.factor,
             "model": None if config.model is None else config.model.model_dump(),
             "rebin": None if config.rebin is None else config.rebin.model_dump(),
         }
         content = hashlib.sha256(json.dumps(numbers, sort_keys=True).encode())
-        if self.background is not None:
-            for array in (self.background.intensity, self.background.sigma):
+        b = self.background
+        if b is not None:
+            for array in (b.intensity, b.sigma):
                 content.update(array.tobytes())
-            content.update(repr((self.background.factor, self.background.dark_factor)).encode())
+            content.update(repr((b.factor, b.dark_factor, b.factor_rel)).encode())
         return content.hexdigest()
 
     def frame_keys(self) -> list[str]:
@@ -267,7 +269,7 @@ def _with_standard(run: RunFile, plan: Plan, notes: list[str]) -> Plan:
 
 def _with_background(run: RunFile, plan: Plan, notes: list[str]) -> Plan:
     """The plan with its background B(q), from frames of the scan or a measurement of its own."""
-    choice = run.config.background
+    config, choice = run.config, run.config.background
     if choice is None:
         return plan
     frames: list[int] = []
@@ -280,9 +282,9 @@ def _with_background(run: RunFile, plan: Plan, notes: list[str]) -> Plan:
         curves = Curves.concatenate([plan.curves_of(*piece) for piece in pieces(frames, REFERENCE_CHUNK)])
         weights = np.ones(len(frames)) if plan.series is None else plan.series.monitor[frames]
         source = f"{len(frames)} frames of the scan, {frames[0]} to {frames[-1]}"
-    transmission = choice.file.transmission if choice.file is not None else None
+    own = () if choice.file is None else (choice.file.transmission, config.intensity.transmission)
     try:
-        background = reduce.background(curves, weights, source, choice.factor, transmission)
+        background = reduce.background(curves, weights, source, choice.factor, own)
     except BadInput as error:
         raise run.error("background", str(error)) from None
     return replace(plan, background=background, background_frames=frozenset(frames))

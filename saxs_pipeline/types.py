@@ -165,6 +165,8 @@ class Curves:
     q_nm (m,); intensity (n, m) in `unit`; statistical (n, m) independent per point and frame; shared (m,) common to
     all frames (the background's); dark_sigma (m,) the dark frame's, common to all frames too, of which frame i has
     dark_factor[i] times, (n,), less what the background has of it; scale_rel one relative uncertainty of everything;
+    factor_rel: relative uncertainty of each frame's own factor, its monitor reading, which moves the whole curve and
+    what was taken off it; taken_off (m,): the background in it, f·B, of which taken_off_rel is that of B's factor;
     counts (n, m) pixels per bin (0 and intensity NaN where nothing was measured); index, start_s, exposure_s (n,);
     problems (n,) "" if the frame is usable, else "word: reason"; notes (n,) words on usable frames ("saturated"), ""
     if none; correlated: True where pixel splitting ties neighbouring bins together.
@@ -182,8 +184,11 @@ class Curves:
     notes: tuple[str, ...]
     dark_sigma: Floats
     dark_factor: Floats
+    taken_off: Floats
     unit: str = "1/mm"
     scale_rel: float = 0.0
+    factor_rel: float = 0.0
+    taken_off_rel: float = 0.0
     correlated: bool = False
 
     @property
@@ -195,6 +200,16 @@ class Curves:
     def sigma(self) -> Floats:
         """Point-wise uncertainty of one frame, √(statistical² + common²), (n, m)."""
         return np.hypot(self.statistical, self.common)
+
+    @property
+    def by_factor(self) -> Floats:
+        """What one standard error of its own factor does to each curve, (n, m): in no other σ."""
+        return self.factor_rel * (self.intensity + self.taken_off)
+
+    @property
+    def by_background(self) -> Floats:
+        """What one standard error of the background's factor does to all curves, (m,): in no other σ."""
+        return self.taken_off_rel * self.taken_off
 
     @property
     def time_s(self) -> Floats:
@@ -256,9 +271,9 @@ class StandardMeasurement:
     """A standard and its background (water and the empty cell), each averaged over its frames.
 
     q_nm (m,); standard, background: normalised I and statistical σ, each (m,); pixels (m,) of the standard's bins,
-    0 and I NaN where nothing was measured; thickness_mm of the standard; transmissions_rel: relative uncertainties of
-    what standard and background were divided by, one factor for each curve; frames of each: usable, and in all;
-    dark (m,): σ that the dark frames leave in their difference.
+    0 and I NaN where nothing was measured; thickness_mm of the standard; transmissions_rel and monitors_rel: relative
+    uncertainties of what standard and background were divided by, one factor for each curve; frames of each: usable,
+    and in all; dark (m,): σ that the dark frames leave in their difference.
     """
 
     q_nm: Floats
@@ -267,6 +282,7 @@ class StandardMeasurement:
     pixels: Floats
     thickness_mm: Uncertain
     transmissions_rel: tuple[float, float] = (0.0, 0.0)
+    monitors_rel: tuple[float, float] = (0.0, 0.0)
     frames: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1))
     dark: Floats | float = 0.0
 
@@ -281,7 +297,8 @@ class StandardMeasurement:
 class Background:
     """Background B(q): intensity and shared uncertainty (m,), on the scale of the curves it is subtracted from.
 
-    sigma is without the dark's, of which B has dark_factor times as in Curves.
+    sigma is without the dark's, of which B has dark_factor times as in Curves, and without that of its factor (monitor,
+    transmissions), which is factor_rel, relative.
     """
 
     intensity: Floats
@@ -289,6 +306,7 @@ class Background:
     source: str
     factor: float = 1.0
     dark_factor: float = 0.0
+    factor_rel: float = 0.0
 
 
 FIT_COLUMNS = ("c_nc_umol_L", "r_nm", "sigma2_nm2", "background_1_mm")

@@ -48,9 +48,10 @@ def killed_at(action: Callable[[], object], change: int) -> bool:
     return _ended(_forked(dying))
 
 
-def killed_after(action: Callable[[], object], seconds: float) -> bool:
-    """Fork, do the action there, SIGKILL after some time; False if it ended before."""
+def killed_after(action: Callable[[], object], seconds: float, begun: Callable[[], object] = lambda: None) -> bool:
+    """Fork, do the action there, SIGKILL some time after `begun` returns here; False if it ended before."""
     child = _forked(action)
+    begun()
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     return _ended(child)

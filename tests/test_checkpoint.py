@@ -277,9 +277,11 @@ random.seed(4)
 counts = []
 for k in range(20):
     reading, writing = os.pipe()
-    assert killed_after(lambda: write(Path(sys.argv[1]) / str(k), writing), random.uniform(0.005, 0.08))
+    first = []  # every second one is killed at some time after its first frames are kept, however slow the machine is
+    begun = (lambda: first.append(os.read(reading, 1))) if k % 2 else lambda: None
+    assert killed_after(lambda: write(Path(sys.argv[1]) / str(k), writing), random.uniform(0.005, 0.08), begun)
     os.close(writing)
-    counts.append(len(os.read(reading, 20_000)))
+    counts.append(len(first) + len(os.read(reading, 20_000)))
     os.close(reading)
 print(json.dumps(counts))
 """
@@ -288,7 +290,7 @@ print(json.dumps(counts))
 def test_killed_writers_leave_every_frame_whose_add_had_returned(tmp_path):
     counts = script(KILLED_WRITERS, tmp_path)
     assert len(counts) == 20
-    assert sum(counts) > 20
+    assert min(counts[1::2]) > 0
     for k, added in enumerate(counts):
         store = opened(tmp_path / str(k), texts={})
         assert store.notes == ()

@@ -85,6 +85,7 @@ def open_curves(paths: Sequence[Path], *, q_unit: str | None, intensity_unit: st
         notes=("",) * len(intensity),
         dark_sigma=np.zeros(blocks[0].q_nm.size),
         dark_factor=np.zeros(len(intensity)),
+        taken_off=np.zeros(blocks[0].q_nm.size),
         problems=tuple("" if row.any() else "unreadable: no point with an uncertainty above 0" for row in valid),
     )
 

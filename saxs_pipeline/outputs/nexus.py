@@ -3,7 +3,7 @@
 /entry (NXentry)
     series/      NXdata    r(t) and σ_r(t), the default plot, with c_NC, yield, background, χ², flags, covariance
     curves/      NXdata    I(t, q) with total, statistical and shared standard uncertainties; what the dark
-                           frames leave is dark_factor · dark_sigma
+                           frames leave is dark_factor · dark_sigma; attributes: what moves whole curves
     quality/     NXdata    mean intensity, pixels, χ² against the frames around, monitor
     instrument/detector/   pixel_mask: which pixels are in no sum, and why
     fit/         NXparameters, one row per frame, with their covariance; model/ NXdata the fitted curves
@@ -100,6 +100,7 @@ def _write_curves(entry: h5py.Group, curves: Curves) -> None:
     put_array(group, "I_shared", curves.shared, unit)
     put_array(group, "dark_sigma", curves.dark_sigma)
     put_array(group, "dark_factor", curves.dark_factor)
+    put_array(group, "taken_off", curves.taken_off, unit, f"background that was subtracted ({unit})")
     put_array(group, "pixels", curves.counts)
     put_array(group, "time", curves.time_s, "s", "time (s)")
     put_array(group, "q", curves.q_nm, "1/nm", "q (1/nm)")
@@ -109,6 +110,8 @@ def _write_curves(entry: h5py.Group, curves: Curves) -> None:
     put_texts(group, "problem", curves.problems)
     put_texts(group, "note", curves.notes)
     group.attrs["scale_relative_uncertainty"] = curves.scale_rel
+    group.attrs["monitor_relative_uncertainty"] = curves.factor_rel
+    group.attrs["taken_off_relative_uncertainty"] = curves.taken_off_rel
     group.attrs["bins_correlated"] = curves.correlated
     style = json.dumps({"signal_scale_type": "log"})
     mark_plot(group, "I", ["time", "q"], title="I(t, q)", SILX_style=style)
@@ -122,6 +125,7 @@ def _write_background(entry: h5py.Group, background: Background, curves: Curves)
     group["source"] = background.source
     group["factor"] = background.factor
     group["dark_factor"] = background.dark_factor
+    group["relative_uncertainty"] = background.factor_rel
     mark_plot(group, "B", ["q"], title="background that was subtracted")
 
 
@@ -282,6 +286,7 @@ def _read_curves(group: h5py.Group) -> Curves:
         shared=group["I_shared"][()],
         dark_sigma=group["dark_sigma"][()] if "dark_sigma" in group else np.zeros(group["q"].shape),
         dark_factor=group["dark_factor"][()] if "dark_factor" in group else np.zeros(group["frame"].shape),
+        taken_off=group["taken_off"][()] if "taken_off" in group else np.zeros(group["q"].shape),
         counts=group["pixels"][()],
         index=group["frame"][()],
         start_s=group["start_time"][()],
@@ -290,14 +295,18 @@ def _read_curves(group: h5py.Group) -> Curves:
         notes=texts_in(group["note"]),
         unit=str(group["I"].attrs["units"]),
         scale_rel=float(group.attrs["scale_relative_uncertainty"]),
+        factor_rel=float(group.attrs.get("monitor_relative_uncertainty", 0.0)),
+        taken_off_rel=float(group.attrs.get("taken_off_relative_uncertainty", 0.0)),
         correlated=bool(group.attrs["bins_correlated"]),
     )
 
 
 def _read_background(group: h5py.Group) -> Background:
-    dark = float(group["dark_factor"][()]) if "dark_factor" in group else 0.0  # files of version 0.1
+    dark, relative = (  # not in files of version 0.1
+        float(group[name][()]) if name in group else 0.0 for name in ("dark_factor", "relative_uncertainty")
+    )
     source, factor = text_in(group["source"]), float(group["factor"][()])
-    return Background(group["B"][()], group["B_errors"][()], source, factor, dark)
+    return Background(group["B"][()], group["B_errors"][()], source, factor, dark, relative)
 
 
 def _read_scale(group: h5py.Group) -> ScaleFactor:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from saxs_pipeline.outputs.flags import frame_flags
 from saxs_pipeline.outputs.hdf5 import written_at_once
+from saxs_pipeline.outputs.tables import factors_left_out
 from saxs_pipeline.types import Bools, Curves, RunResult
 
 Q_PER_ANGSTROM = 0.1
@@ -128,10 +129,13 @@ class _Writer:
     def _process(self, entry: h5py.Group) -> h5py.Group:
         process = _sas(entry.create_group("sasprocess"), "NXprocess", "SASprocess")
         process["name"] = "saxs_pipeline"
-        scale = self._result.curves.scale_rel
-        process["description"] = (
-            "Idev^2 = statistical^2 + shared^2; the shared part (background, dark) is the same for all frames. "
-            f"Not in Idev: one common scale uncertainty of {scale:.3g} (relative)."
+        curves = self._result.curves
+        process["description"] = ". ".join(
+            (
+                "Idev^2 = statistical^2 + shared^2; the shared part (background, dark) is the same for all frames",
+                f"Not in Idev: one common scale uncertainty of {curves.scale_rel:.3g} (relative)",
+                *factors_left_out(curves),
+            )
         )
         return process
 

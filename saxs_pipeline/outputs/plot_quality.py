@@ -17,6 +17,7 @@ from saxs_pipeline.outputs.plot_style import (
     error_bars,
     margins,
     new_figure,
+    plain_log_axis,
     plural,
     time_axis,
 )
@@ -87,7 +88,7 @@ def _draw_neighbours(ax: Axes, result: RunResult, axis: TimeAxis, judged: Qualit
         ax.plot(axis.seconds[some], judged.neighbours_chi2[some], mark, ms=size, color=color, mew=0)
     ax.axhline(1, color=GREY, linestyle=":", zorder=1)
     if rows.any():
-        ax.set_yscale("log")
+        plain_log_axis(ax)
     ax.set_ylabel("$χ^2$ to neighbours")
 
 
@@ -101,7 +102,7 @@ def _draw_chi2(ax: Axes, result: RunResult, axis: TimeAxis, rows: Bools, chi2: F
         ax.axhspan(1 - half, 1 + half, color=LIGHT_GREY, alpha=0.7, lw=0, zorder=0)
     ax.axhline(1, color=GREY, linestyle=":", zorder=1)
     if chi2[rows].max() > FAR_OFF:
-        ax.set_yscale("log")
+        plain_log_axis(ax)
     ax.set_ylabel("reduced $χ^2$")
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from saxs_pipeline.outputs.flags import count_words, frame_flags, has_word, sound
 from saxs_pipeline.types import Bools, Floats, RunResult
@@ -114,6 +114,16 @@ def panel_letter(ax: Axes, letter: str) -> None:
     ax.annotate(
         f"({letter})", (0, 1), (3, -3), xycoords="axes fraction", textcoords="offset points", va="top", weight="bold"
     )
+
+
+def plain_log_axis(ax: Axes) -> None:
+    """A logarithmic ordinate of pure numbers near 1: 0.5, 2, 20 in place of powers; below two decades 2 and 5 too."""
+    low, high = ax.get_ylim()
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5, 7)))
+    wide = not 0 < low < high < 100 * low
+    ax.yaxis.set_minor_formatter(NullFormatter() if wide else StrMethodFormatter("{x:g}"))
 
 
 def error_bars(ax: Axes, x: Floats, low: Floats, high: Floats, color: Any) -> None:

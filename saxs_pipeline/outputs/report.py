@@ -120,6 +120,14 @@ def _uncertainty_rows(result: RunResult) -> list[tuple[str, str]]:
         for name, sigma in (("statistical", statistical), ("shared (background, dark)", curves.common[rows])):
             known = sigma[np.isfinite(sigma)]
             rows_text.append((f"{name}, median", f"{np.median(known):.3g} {curves.unit}" if known.size else "none"))
+    rows_text += [
+        (name, f"{100 * relative:.2g} %")
+        for name, relative in (
+            ("monitor, of each frame", curves.factor_rel),
+            ("background's factor, common to all", curves.taken_off_rel),
+        )
+        if relative
+    ]
     rows_text.append(("scale, common to all", f"{100 * curves.scale_rel:.2g} %"))
     splitting = "pixel splitting ties neighbouring bins together; the errors of fits are too small"
     rows_text.append(("bins", splitting if curves.correlated else "independent (no pixel splitting)"))

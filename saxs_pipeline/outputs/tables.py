@@ -122,6 +122,15 @@ def _unit_suffix(curves: Curves) -> str:
     return "1_mm" if curves.unit == "1/mm" else "arbitrary"
 
 
+def factors_left_out(curves: Curves) -> list[str]:
+    """Uncertainties that move a whole curve and are in none of its points' σ, one sentence each."""
+    found = (
+        (curves.factor_rel, "I + f B: each frame's monitor reading"),
+        (curves.taken_off_rel, "the background f B: its factor, the same in all frames"),
+    )
+    return [f"not in sigma: {100 * relative:.3g} % of {what}" for relative, what in found if relative]
+
+
 def _curve_header(result: RunResult, row: int) -> list[str]:
     curves = result.curves
     scale = f"; one common scale uncertainty of {curves.scale_rel:.3g} (relative)" if curves.scale_rel else ""
@@ -131,6 +140,7 @@ def _curve_header(result: RunResult, row: int) -> list[str]:
         f"time {curves.time_s[row]:.10g} s (middle of the exposure), exposure {curves.exposure_s[row]:.10g} s",
         f"q in 1/nm; I and its standard uncertainties in {curves.unit}{scale}",
         "sigma_total^2 = sigma_statistical^2 + sigma_shared^2; sigma_shared is common to all frames (background, dark)",
+        *factors_left_out(curves),
         "for SasView use run_nxcansas.h5: a text reader takes q for 1/A, I for 1/cm and the fourth column for dQ",
     ]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from saxs_pipeline.science import batchfit
 from saxs_pipeline.science.formfactors import gaussian_spheres, sphere
-from saxs_pipeline.science.joint import joint_covariance, shared_response
+from saxs_pipeline.science.joint import CurveErrors, curve_gains, expected_covariance, joint_covariance, shared_response
 from saxs_pipeline.science.population import Development, at
 from saxs_pipeline.types import Floats, Ints
 
@@ -111,26 +111,19 @@ def _spread_rows(development: Development, view: View) -> Ints:
     return np.asarray(some[np.unique(np.minimum(wanted, some.size - 1))])
 
 
-def one_step(
-    q_nm: Floats, intensity: Floats, sigma: Floats, shared: Floats, *, reference: Floats, amplitude: float
-) -> tuple[Floats, Floats]:
+def one_step(errors: CurveErrors, intensity: Floats, *, reference: Floats, amplitude: float) -> tuple[Floats, Floats]:
     """(c, R₀, s) (k, 3) that one Gauss–Newton step of each frame's fit gives from a reference, and their covariance.
 
-    q_nm (m,); intensity, sigma (k, m), σ NaN where a point does not count; shared (m,) or (k, m): the part of σ
-    that all have in common; reference (k, 3), all c > 0; amplitude: I(q) in 1/mm per µmol/L and nm⁶. The covariance
-    (3k, 3k) is frame by frame.
+    intensity (k, m) with its errors; reference (k, 3), all c > 0; amplitude: I(q) in 1/mm per µmol/L and nm⁶. The
+    covariance (3k, 3k) is frame by frame.
 
     With the model as the reference these are linear in the curves: Gaussian and without bias even in the first frames,
     where c and R₀ are so correlated that the fitted values lie on a curved band, and errors follow what c came out as.
     """
     c, radius, variance = reference.T
     values = np.column_stack([reference, np.zeros_like(c)])
-    gains = shared_response(q_nm, sigma, np.ones_like(sigma), values, amplitude)
-    model = amplitude * c[:, None] * gaussian_spheres(q_nm, radius, variance)[0]
-    counts = np.isfinite(sigma)
-    step = np.einsum("nim,nm->ni", gains, np.where(counts, intensity - model, 0.0))
-    spread = gains * np.where(counts, sigma, 0.0)[:, None, :]
-    covariance = np.einsum("nim,njm->nij", spread, spread)
-    return reference + step, joint_covariance(
-        covariance, gains * np.broadcast_to(np.nan_to_num(shared, nan=0.0, posinf=0.0), sigma.shape)[:, None]
-    )
+    gains = curve_gains(errors.q_nm, errors.sigma, values, amplitude)[:, :3]
+    model = amplitude * c[:, None] * gaussian_spheres(errors.q_nm, radius, variance)[0]
+    step = np.einsum("nim,nm->ni", gains, np.where(np.isfinite(errors.sigma), intensity - model, 0.0))
+    covariance = expected_covariance(errors, values, amplitude)
+    return reference + step, joint_covariance(covariance, shared_response(errors, values, amplitude))

@@ -191,18 +191,23 @@ def _scale(
     window_nm: tuple[float, float],
     method: str,
 ) -> ScaleFactor:
-    """K = 1/share, uncertain by the counts, the known cross section, the thickness and the transmissions.
+    """K = 1/share, uncertain by the counts, the known cross section, thickness, monitors and transmissions.
 
-    A transmission acts on a whole curve, and so on the share of the result that this curve is.
+    Monitor and transmission act on a whole curve, and so on the share of the result that this curve is.
     """
     curves = np.stack([measured.standard[0][found.inside], measured.background[0][found.inside]])
     taken = (curves * found.of_share).sum(axis=1) / measured.thickness_mm.value / found.share.value
-    transmissions = np.abs(taken * measured.transmissions_rel).tolist()
+    factors = (("monitor", measured.monitors_rel), ("transmission", measured.transmissions_rel))
     contributions = (
         ("counting", found.share.relative),
         known_rel,
         ("thickness", measured.thickness_mm.relative),
-        *((f"transmission of {name}", value) for name, value in zip(names, transmissions, strict=True) if value),
+        *(
+            (f"{what} of {name}", float(abs(share * relative)))
+            for what, both in factors
+            for name, share, relative in zip(names, taken, both, strict=True)
+            if relative
+        ),
     )
     factor, relative = 1 / found.share.value, math.hypot(*(value for _, value in contributions))
     return ScaleFactor(

@@ -3,50 +3,101 @@
 Every frame's weighted fit is linear near its solution: an error δI of its curve moves its parameters by G δI with
 G = N⁻¹JᵀW, W = 1/(statistical² + shared²). The background's error is the same in all frames, so
 cov(pᵢ, pⱼ) = Gᵢ diag(shared²) Gⱼᵀ for i ≠ j, while a frame's own covariance is N⁻¹. No average over frames makes the
-shared part smaller.
+shared part smaller. Errors that move a whole curve v, those of its monitor reading and of the background's factor, are
+in no weight: they add (G v)(G v)ᵀ (law of propagation with full correlation over q).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from saxs_pipeline.science.formfactors import gaussian_spheres
-from saxs_pipeline.types import BadInput, Floats, Ints
+from saxs_pipeline.types import BadInput, Bools, Curves, Floats, Ints
 
 _BLOCK_ELEMENTS = 100_000
 _FLOOR = 1e-9
 """Smallest eigenvalue of a frame's independent covariance, in units of its variances: below is rounding."""
 
 
-def shared_response(q_nm: Floats, sigma: Floats, shared: Floats, values: Floats, amplitude: float) -> Floats:
-    """U (n, 3, m): what one standard error of what the frames share, the background, does to (c, R₀, s) of each frame.
+class CurveErrors(NamedTuple):
+    """What is known of the errors of n curves in a fit's window of m points, 1/mm.
 
-    q_nm (m,): the fit's window; sigma (n, m): √(statistical² + shared²) in 1/mm, not finite where a point did not
-    count; shared (m,) or (n, m): what the frames have in common of it; values (n, 4), finite, in the order of
-    FIT_COLUMNS; amplitude: I(q) in 1/mm per µmol/L and nm⁶. c in µmol/L, R₀ in nm, s in nm².
+    q_nm (m,); sigma (n, m): √(statistical² + common²), NaN where a point did not count; common (n, m): what all curves
+    have in common of it; by_factor (n, m) and by_background (m,): what one standard error of a curve's own factor, and
+    of the background's, does to it.
+    """
+
+    q_nm: Floats
+    sigma: Floats
+    common: Floats
+    by_factor: Floats
+    by_background: Floats
+
+    @classmethod
+    def of(cls, curves: Curves, rows: Ints | Bools, window: Bools) -> CurveErrors:
+        """Those of some rows of the curves, at the q where `window` is True."""
+        sigma = np.where(np.isfinite(curves.intensity[rows]), curves.sigma[rows], np.nan)
+        return cls(
+            q_nm=curves.q_nm[window],
+            sigma=sigma[:, window],
+            common=np.nan_to_num(curves.common[rows][:, window], posinf=0.0),
+            by_factor=np.nan_to_num(curves.by_factor[rows][:, window]),
+            by_background=np.nan_to_num(curves.by_background[window]),
+        )
+
+
+def shared_response(errors: CurveErrors, values: Floats, amplitude: float) -> Floats:
+    """U (n, 3, m + 1): what one standard error of what the frames share does to (c, R₀, s) of each frame.
+
+    That is the background at each q, and at last its factor. values (n, 4), finite, in the order of FIT_COLUMNS;
+    amplitude: I(q) in 1/mm per µmol/L and nm⁶. c in µmol/L, R₀ in nm, s in nm².
 
     For weights in a fit over frames, take `values` from the smoothed series or the model, and so for
     `expected_covariance`: at each frame's own values the noise of U follows that of c, and where the shared part is
     large, a fit with the joint covariance then prefers some noise to other and is biased (by 2 σ in 2000 weak frames).
     """
-    n, m = sigma.shape
-    response = np.empty((n, 3, m))
-    common = np.broadcast_to(np.nan_to_num(shared, nan=0.0, posinf=0.0), sigma.shape)
+    n, m = errors.sigma.shape
+    response = np.empty((n, 3, m + 1))
     for block in _blocks(n, m):
-        response[block] = _gains(q_nm, sigma[block], values[block], amplitude)[:, :3] * common[block, None]
+        gains = curve_gains(errors.q_nm, errors.sigma[block], values[block], amplitude)[:, :3]
+        response[block, :, :m] = gains * errors.common[block, None]
+        response[block, :, m] = np.einsum("nim,m->ni", gains, errors.by_background)
     return response
 
 
-def expected_covariance(q_nm: Floats, sigma: Floats, values: Floats, amplitude: float) -> Floats:
-    """N⁻¹ (n, 3, 3) of (c, R₀, s) that the fits of such curves have at `values`; arguments as `shared_response`."""
-    n, m = sigma.shape
+def expected_covariance(errors: CurveErrors, values: Floats, amplitude: float) -> Floats:
+    """(n, 3, 3) of (c, R₀, s) that the fits of such curves have at `values`: N⁻¹, and what moves whole curves."""
+    n, m = errors.sigma.shape
     covariance = np.empty((n, 3, 3))
-    known = np.where(np.isfinite(sigma), sigma, 0.0)
+    known = np.where(np.isfinite(errors.sigma), errors.sigma, 0.0)
     for block in _blocks(n, m):
-        response = _gains(q_nm, sigma[block], values[block], amplitude)[:, :3] * known[block, None]
+        response = curve_gains(errors.q_nm, errors.sigma[block], values[block], amplitude)[:, :3] * known[block, None]
         covariance[block] = np.einsum("nim,njm->nij", response, response)
+    return covariance + factor_covariance(errors, values, amplitude)[:, :3, :3]
+
+
+ALL = (0, 1, 2, 3)
+
+
+def factor_covariance(errors: CurveErrors, values: Floats, amplitude: float, free: tuple[int, ...] = ALL) -> Floats:
+    """(n, 4, 4) by which errors that move whole curves add to the covariance of the fitted values, of which `free` are.
+
+    A row of values (n, 4) that is not finite adds nothing. No row of the result depends on the others.
+    """
+    covariance = np.zeros((len(values), 4, 4))
+    if not (errors.by_factor.any() or errors.by_background.any()):
+        return covariance
+    known = np.flatnonzero(np.isfinite(values).all(axis=1))
+    for block in _blocks(len(known), len(errors.q_nm)):
+        rows = known[block]
+        gains = np.ascontiguousarray(curve_gains(errors.q_nm, errors.sigma[rows], values[rows], amplitude, free))
+        for curves in (errors.by_factor[rows], np.tile(errors.by_background, (len(rows), 1))):
+            by = np.zeros((len(rows), 4))
+            by[:, free] = np.einsum("nim,nm->ni", gains, curves)
+            covariance[rows] += by[:, :, None] * by[:, None, :]
     return covariance
 
 
@@ -55,12 +106,16 @@ def _blocks(n: int, m: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, n, step)]
 
 
-def _gains(q_nm: Floats, sigma: Floats, values: Floats, amplitude: float) -> Floats:
-    """G = N⁻¹JᵀW (n, 4, m), the change of (c, R₀, s, b) per change of the curve."""
+def curve_gains(q_nm: Floats, sigma: Floats, values: Floats, amplitude: float, free: tuple[int, ...] = ALL) -> Floats:
+    """G = N⁻¹JᵀW (n, f, m), the change of the f free ones of (c, R₀, s, b) per change of the curve.
+
+    q_nm (m,); sigma (n, m), not finite where a point did not count; values (n, 4), finite.
+    """
     c, radius, variance, _ = values.T
     form, by_radius, by_variance = gaussian_spheres(q_nm, radius, variance)
     factor = amplitude * c[:, None]
     jacobian = np.stack([amplitude * form, factor * by_radius, factor * by_variance, np.ones_like(form)], axis=1)
+    jacobian = jacobian[:, free]
     use = np.isfinite(sigma) & (sigma > 0)
     weight = np.zeros_like(sigma)
     np.divide(1.0, sigma * sigma, out=weight, where=use)
@@ -75,7 +130,7 @@ def _gains(q_nm: Floats, sigma: Floats, values: Floats, amplitude: float) -> Flo
 def joint_covariance(covariance: Floats, response: Floats) -> Floats:
     """Covariance (3n, 3n) of (c, R₀, s) of all frames, frame by frame; positive definite.
 
-    covariance (n, 3, 3): of one frame, shared part included; response (n, 3, m): of `shared_response`. Raises BadInput
+    covariance (n, 3, 3): of one frame, shared part included; response (n, 3, j): of `shared_response`. Raises BadInput
     if the two do not fit together in shape.
     """
     n = len(covariance)
@@ -105,7 +160,7 @@ def independent_covariance(covariance: Floats, response: Floats) -> Floats:
 class JointSeries:
     """(c, R₀, s) of frames or of averages over neighbouring frames, in order of time.
 
-    time_s (n,); values (n, 3); covariance (n, 3, 3) of each, shared part included; response (n, 3, m).
+    time_s (n,); values (n, 3); covariance (n, 3, 3) of each, shared part included; response (n, 3, j).
     """
 
     time_s: Floats

@@ -43,21 +43,28 @@ def rebin(curves: Curves, onto: Grid, pixels: Floats) -> Curves:
     measured = np.isfinite(curves.intensity)
     weight = np.where(measured, curves.counts, 0.0)
     total = np.add.reduceat(weight, onto.starts, axis=1)
-    mean = np.full(total.shape, np.nan)
-    np.divide(_sums(weight, curves.intensity, onto), total, out=mean, where=total > 0)
     return replace(
         curves,
         q_nm=onto.q_nm,
-        intensity=mean,
+        intensity=_mean(weight, curves.intensity, onto),
         statistical=np.where(total > 0, _sigma(weight, curves.statistical, onto), np.nan),
         shared=_sigma(pixels[None], curves.shared[None], onto)[0],
         dark_sigma=_sigma(pixels[None], curves.dark_sigma[None], onto)[0],
+        taken_off=_mean(pixels[None], curves.taken_off[None], onto)[0],
         counts=total,
     )
 
 
 def _sums(weight: Floats, values: Floats, onto: Grid) -> Floats:
     return np.add.reduceat(np.where(weight > 0, weight * values, 0.0), onto.starts, axis=1)
+
+
+def _mean(weight: Floats, values: Floats, onto: Grid) -> Floats:
+    """Σ w·values / Σ w of the bins that become one, (n, k); NaN where there is none."""
+    total = np.add.reduceat(weight, onto.starts, axis=1)
+    found = np.full(total.shape, np.nan)
+    np.divide(_sums(weight, values, onto), total, out=found, where=total > 0)
+    return found
 
 
 def _sigma(weight: Floats, sigma: Floats, onto: Grid) -> Floats:

@@ -1,8 +1,8 @@
 """Statistical, shared and scale uncertainties through scaling, averaging and subtraction (science.md §1).
 
 Statistical: independent per point and frame. Shared: the same error in every frame (the background's, the dark's).
-Scale: one factor for everything. They are never merged on the way; an average over frames does not shrink the shared
-part.
+Scale: one factor for everything. A frame's own factor (its monitor reading) moves all its points together. They are
+never merged on the way; an average over frames does not shrink the shared part.
 """
 
 from __future__ import annotations
@@ -23,17 +23,21 @@ def rescale(curves: Curves, factor: float, *, scale_rel: float, unit: str) -> Cu
         statistical=curves.statistical * abs(factor),
         shared=curves.shared * abs(factor),
         dark_factor=curves.dark_factor * factor,
+        taken_off=curves.taken_off * factor,
         scale_rel=scale_rel,
         unit=unit,
     )
 
 
 class Mean(NamedTuple):
-    """Mean over frames: I and its statistical σ (m,), and how many times the dark's error is in it, as in Curves."""
+    """Mean over frames: I and its statistical σ (m,), how many times the dark's error is in it, as in Curves, and the
+    relative uncertainty of its factor, from those of the frames.
+    """
 
     intensity: Floats
     statistical: Floats
     dark_factor: float
+    factor_rel: float
 
 
 def average(curves: Curves, weights: Floats) -> Mean:
@@ -47,6 +51,7 @@ def average(curves: Curves, weights: Floats) -> Mean:
         (w * curves.intensity).sum(axis=0),
         np.sqrt((w**2 * curves.statistical**2).sum(axis=0)),
         float((w[:, 0] * curves.dark_factor).sum()),
+        curves.factor_rel * float(np.sqrt((w**2).sum())),
     )
 
 
@@ -57,4 +62,6 @@ def subtract(curves: Curves, background: Background) -> Curves:
         intensity=curves.intensity - background.factor * background.intensity,
         shared=np.hypot(curves.shared, background.factor * background.sigma),
         dark_factor=curves.dark_factor - background.factor * background.dark_factor,
+        taken_off=background.factor * background.intensity,
+        taken_off_rel=background.factor_rel,
     )

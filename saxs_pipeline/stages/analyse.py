@@ -22,7 +22,7 @@ from saxs_pipeline.science.buildup import (
     with_scatter,
 )
 from saxs_pipeline.science.determination import determined
-from saxs_pipeline.science.joint import JointSeries, expected_covariance, shared_response
+from saxs_pipeline.science.joint import CurveErrors, JointSeries, expected_covariance, shared_response
 from saxs_pipeline.science.leastsquares import Points
 from saxs_pipeline.stages.fit import poor, signal_to_noise
 from saxs_pipeline.stages.quantify import UNSIZED
@@ -118,11 +118,10 @@ def _window(model: Floats) -> Bools:
 def _joint_series(curves: Curves, fits: FitTable, quantities: Quantities, model: Floats, rows: Ints) -> JointSeries:
     """(c, R₀, s) of these frames with what all of them share: the background's error, and the bias of weak fits."""
     window = _window(model)
-    sigma = np.where(np.isfinite(curves.intensity[rows]), curves.sigma[rows], np.nan)[:, window]
+    errors = CurveErrors.of(curves, rows, window)
     smooth = _smoothed(np.log(quantities.time_s[rows]), fits.values[rows])
-    q, shared = curves.q_nm[window], curves.common[rows][:, window]
-    response = shared_response(q, sigma, shared, smooth, fits.amplitude)
-    covariance = expected_covariance(q, sigma, smooth, fits.amplitude)
+    response = shared_response(errors, smooth, fits.amplitude)
+    covariance = expected_covariance(errors, smooth, fits.amplitude)
     bias = BIAS * covariance[:, :, C] / smooth[:, C : C + 1]
     return JointSeries(
         quantities.time_s[rows],

@@ -17,7 +17,7 @@ from saxs_pipeline.kinetic_config import UNITS, KineticModel
 from saxs_pipeline.reaction import Comparison, KineticParameter
 from saxs_pipeline.science.apparent import View, as_seen, one_step
 from saxs_pipeline.science.completion import all_monomers, completion
-from saxs_pipeline.science.joint import joint_covariance, shared_response
+from saxs_pipeline.science.joint import CurveErrors, joint_covariance, shared_response
 from saxs_pipeline.science.population import at, simulate
 from saxs_pipeline.science.quantities import mean_volume
 from saxs_pipeline.stages.degenerate import unresolved
@@ -164,11 +164,12 @@ def _known(values: Floats) -> tuple[Floats, Floats]:
 
 def _measured(result: Complete, rows: Ints, view: View) -> Measured:
     curves, fits, quantities = result.curves, result.fits, result.quantities
-    shared, intensity = curves.common[rows][:, result.window], curves.intensity[rows][:, result.window]
-    response = shared_response(view.q_nm, view.sigma, shared, fits.values[rows], fits.amplitude)
+    errors = CurveErrors.of(curves, rows, result.window)._replace(sigma=view.sigma)
+    intensity = curves.intensity[rows][:, result.window]
+    response = shared_response(errors, fits.values[rows], fits.amplitude)
 
     def linearised(model: Floats) -> tuple[Floats, Floats]:
-        return one_step(view.q_nm, intensity, view.sigma, shared, reference=model, amplitude=fits.amplitude)
+        return one_step(errors, intensity, reference=model, amplitude=fits.amplitude)
 
     return Measured(
         time_s=quantities.time_s[rows],

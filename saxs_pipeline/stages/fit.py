@@ -9,6 +9,8 @@ import numpy as np
 
 from saxs_pipeline.config import Model
 from saxs_pipeline.science import batchfit
+from saxs_pipeline.science.batchfit import BatchFit
+from saxs_pipeline.science.joint import CurveErrors, factor_covariance
 from saxs_pipeline.types import FIT_COLUMNS, Bools, Curves, FitTable, Floats
 
 WEAK = 5.0
@@ -45,7 +47,7 @@ def fit(curves: Curves, model: Model, factor: float) -> tuple[FitTable, Floats]:
     table = FitTable(
         index=curves.index,
         values=result.values,
-        covariance=result.covariance,
+        covariance=result.covariance + _factor_covariance(curves, result, window, factor),
         chi2_red=result.chi2_red,
         n_points=result.n_points,
         converged=result.converged,
@@ -53,6 +55,16 @@ def fit(curves: Curves, model: Model, factor: float) -> tuple[FitTable, Floats]:
         amplitude=factor,
     )
     return table, _spread(result.model, window)
+
+
+def _factor_covariance(curves: Curves, result: BatchFit, window: Bools, factor: float) -> Floats:
+    """What monitor and background's factor add to the covariance (n, 4, 4) of frames that can be good."""
+    added = np.zeros_like(result.covariance)
+    with np.errstate(invalid="ignore"):
+        clear = result.converged & (result.values[:, C] >= WEAK * np.sqrt(result.covariance[:, C, C]))
+    errors = CurveErrors.of(curves, clear, window)
+    added[clear] = factor_covariance(errors, result.values[clear], factor)
+    return added
 
 
 def signal_to_noise(fits: FitTable) -> Floats:
@@ -101,6 +113,8 @@ def refit_weak(
         size, spread = fits.values[first, SIZE], fits.covariance[first][np.ix_(SIZE, SIZE)]
         result = _at_size(curves, again, model, factor, size)
         held = _held_covariance(lambda at: _at_size(curves, again, model, factor, at).values, size, spread)
+        errors = CurveErrors.of(curves, again, _window(curves, model))
+        held += factor_covariance(errors, result.values, factor, free=(C, B))
         values[again], covariance[again], chi2[again] = result.values, result.covariance + held, result.chi2_red
         curves_fitted[again] = _spread(result.model, _window(curves, model))
         ratio[again] = result.values[:, C] / np.sqrt(result.covariance[:, C, C])
@@ -123,7 +137,7 @@ def _size_giver(fits: FitTable, strong: Bools) -> int:
     return int(np.flatnonzero(clear if clear.any() else strong)[0])
 
 
-def _at_size(curves: Curves, rows: Bools, model: Model, factor: float, size: Floats) -> batchfit.BatchFit:
+def _at_size(curves: Curves, rows: Bools, model: Model, factor: float, size: Floats) -> BatchFit:
     """Fits of c and b with (R₀, s) = size, whose rows of the covariance are zero: taken over, not fitted."""
     window = _window(curves, model)
     result = batchfit.fit_amplitudes(

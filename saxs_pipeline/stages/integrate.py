@@ -156,6 +156,7 @@ def integrate(chunk: FrameChunk, spec: IntegrationSpec) -> Curves:
         correlated=spec.splitting != "none",
         dark_sigma=operator.dark_sigma,
         dark_factor=np.where(usable, darks * per_monitor, 0.0),
+        taken_off=np.zeros(spec.bins),
     )
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from saxs_pipeline.reaction import Aliquots, ScaledAliquots
-from saxs_pipeline.science.joint import independent_covariance, shared_response
+from saxs_pipeline.science.joint import CurveErrors, independent_covariance, shared_response
 from saxs_pipeline.science.quantities import mean_volume
 from saxs_pipeline.types import BadInput, Bools, Floats, Ints, Quantities, RunResult, Uncertain
 
@@ -114,10 +114,9 @@ def _series_errors(result: RunResult, quantities: Quantities, near: Ints, weight
     frames, place = np.unique(near, return_inverse=True)
     place = place.reshape(near.shape)
     curves, fits = result.curves, result.fits
-    window = np.isfinite(result.model).any(axis=0)
-    sigma = np.where(np.isfinite(curves.intensity[frames]), curves.sigma[frames], np.nan)[:, window]
+    window = np.asarray(np.isfinite(result.model).any(axis=0))
     values, covariance = fits.values[frames], fits.covariance[frames][:, :3, :3]
-    response = shared_response(curves.q_nm[window], sigma, curves.common[frames][:, window], values, fits.amplitude)
+    response = shared_response(CurveErrors.of(curves, frames, window), values, fits.amplitude)
     own = np.linalg.cholesky(independent_covariance(covariance, response))
     gradient = _gradient(values, quantities.c_nc_umol_L.value[frames], quantities.yield_.value[frames])
     by_frame = np.zeros((len(near), 2, len(frames), 3))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 
 from saxs_pipeline.config import Intensity, Water
@@ -20,7 +23,12 @@ def absolute(curves: Curves, scale: ScaleFactor | None, intensity: Intensity) ->
     if intensity.transmission is not None:
         relative = np.hypot(relative, intensity.transmission.relative)
     unit = "1/mm" if intensity.absolute else curves.unit
-    return uncertainty.rescale(curves, factor, scale_rel=float(relative), unit=unit)
+    scaled = uncertainty.rescale(curves, factor, scale_rel=float(relative), unit=unit)
+    return _with_monitor(scaled, intensity)
+
+
+def _with_monitor(curves: Curves, intensity: Intensity) -> Curves:
+    return replace(curves, factor_rel=intensity.monitor_uncertainty or 0.0)
 
 
 def mean_curve(curves: Curves, weights: Floats, what: str) -> Mean:
@@ -48,8 +56,8 @@ def standard(
         names, taken_off = ("water", "the empty cell"), settings.empty
     else:
         names, taken_off = ("glassy carbon", "its background"), settings.background
-    curves = measured[0]
-    there, behind = mean_curve(*measured, names[0]), mean_curve(*background, names[1])
+    curves, empty = (_with_monitor(one, intensity) for one in (measured[0], background[0]))
+    there, behind = mean_curve(curves, measured[1], names[0]), mean_curve(empty, background[1], names[1])
     return StandardMeasurement(
         curves.q_nm,
         (there.intensity, there.statistical),
@@ -57,7 +65,8 @@ def standard(
         pixels=curves.counts[curves.usable][0],
         thickness_mm=settings.thickness,
         transmissions_rel=(_relative(settings.transmission), _relative(taken_off.transmission)),
-        frames=(_frames(curves), _frames(background[0])),
+        monitors_rel=(there.factor_rel, behind.factor_rel),
+        frames=(_frames(curves), _frames(empty)),
         dark=abs(there.dark_factor - behind.dark_factor) * curves.dark_sigma,
     )
 
@@ -82,15 +91,16 @@ def _relative(quantity: Uncertain | None) -> float:
 
 
 def background(
-    curves: Curves, weights: Floats, source: str, factor: float, transmission: Uncertain | None = None
+    curves: Curves, weights: Floats, source: str, factor: float, transmissions: tuple[Uncertain | None, ...] = ()
 ) -> Background:
     """Background from frames on the absolute scale; its error is shared by all frames it is taken off.
 
-    That of a transmission of its own moves all of it together; point by point it is that share of B.
+    transmissions: those that decide how much of it the frames have, its own and the sample's; with the monitor's
+    readings they are one factor for all of it.
     """
     mean = mean_curve(curves, weights, "the background")
-    sigma = np.hypot(mean.statistical, mean.intensity * _relative(transmission))
-    return Background(mean.intensity, sigma, source, factor, mean.dark_factor)
+    factor_rel = math.hypot(mean.factor_rel, *map(_relative, transmissions))
+    return Background(mean.intensity, mean.statistical, source, factor, mean.dark_factor, factor_rel)
 
 
 def subtract(curves: Curves, background: Background | None) -> Curves:

@@ -137,6 +137,9 @@ def make_curves(n, m, rng):
         tuple(notes),
         dark_sigma=0.1 * shared,
         dark_factor=np.linspace(-1, 1, n),
+        taken_off=0.5 * shared,
+        factor_rel=0.002,
+        taken_off_rel=0.003,
         scale_rel=0.012,
     )
     return curves, model - 1e-4

@@ -12,6 +12,7 @@ from scipy.stats import gamma
 from saxs_pipeline import runfile
 from saxs_pipeline.science import apparent, batchfit
 from saxs_pipeline.science.formfactors import gaussian_spheres
+from saxs_pipeline.science.joint import CurveErrors
 from saxs_pipeline.science.population import simulate
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -79,9 +80,9 @@ def test_one_step_from_the_truth_is_unbiased_where_fits_are_not():
     nothing = np.zeros(Q.size)
     values, errors = [], []
     for block in np.array_split(np.arange(n), 20):
-        step, joint = apparent.one_step(
-            Q, curves[block], rows[block], nothing, reference=np.tile(truth, (block.size, 1)), amplitude=amplitude
-        )
+        known = CurveErrors(Q, rows[block], 0 * rows[block], 0 * rows[block], nothing)
+        reference = np.tile(truth, (block.size, 1))
+        step, joint = apparent.one_step(known, curves[block], reference=reference, amplitude=amplitude)
         values.append(step)
         errors.append(np.sqrt(np.diagonal(joint)).reshape(-1, 3))
     error = np.concatenate(errors)[0]
@@ -101,8 +102,8 @@ def test_one_step_ends_where_the_fit_does():
     sigma = np.where(Q < 0.25, np.nan, np.full((2, Q.size), 1e-4))
     curves = np.where(Q < 0.25, np.nan, pattern + np.random.default_rng(4).normal(0, 1e-4, pattern.shape))
     fit = batchfit.fit_frames(Q, curves, sigma, factor=amplitude, radius_nm=(0.5, 3.0), sigma_nm=(0.005, 0.5))
-    shared = np.full(Q.size, 3e-5)
-    values, joint = apparent.one_step(Q, curves, sigma, shared, reference=fit.values[:, :3], amplitude=amplitude)
+    known = CurveErrors(Q, sigma, np.full(sigma.shape, 3e-5), np.zeros(sigma.shape), np.zeros(Q.size))
+    values, joint = apparent.one_step(known, curves, reference=fit.values[:, :3], amplitude=amplitude)
     errors = np.sqrt(np.diagonal(fit.covariance, axis1=1, axis2=2)[:, :3])
     assert (np.abs(values - fit.values[:, :3]) < 0.05 * errors).all()
     np.testing.assert_allclose(joint[3:, 3:], fit.covariance[1, :3, :3], rtol=1e-6, atol=1e-12)

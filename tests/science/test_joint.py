@@ -6,8 +6,10 @@ import pytest
 from saxs_pipeline.science import batchfit
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor
 from saxs_pipeline.science.joint import (
+    CurveErrors,
     JointSeries,
     expected_covariance,
+    factor_covariance,
     independent_covariance,
     joint_covariance,
     shared_response,
@@ -31,8 +33,13 @@ def fit(intensity, sigma=SIGMA):
     return batchfit.fit_frames(Q, intensity, sigma, factor=FACTOR, radius_nm=(0.5, 4.0), sigma_nm=(0.03, 0.6))
 
 
+def errors(sigma=SIGMA, common=SHARED, *, q=Q, by_factor=0.0, by_background=0.0):
+    whole = [np.broadcast_to(part, sigma.shape) for part in (common, by_factor)]
+    return CurveErrors(q, sigma, *whole, np.broadcast_to(by_background, q.shape))
+
+
 def response(sigma=SIGMA):
-    return shared_response(Q, sigma, SHARED, TRUTH, FACTOR)
+    return shared_response(errors(sigma), TRUTH, FACTOR)[:, :, :-1]
 
 
 def test_response_equals_refits_of_changed_curves():
@@ -52,14 +59,14 @@ def test_masked_points_do_not_respond():
     assert (changed[1, :, 10:20] == 0).all()
     np.testing.assert_array_equal(changed[[0, 2]], response()[[0, 2]])
     without = np.r_[0:10, 20 : Q.size]
-    alone = shared_response(Q[without], SIGMA[1:2, without], SHARED[without], TRUTH[1:2], FACTOR)
-    np.testing.assert_allclose(changed[1][:, without], alone[0], rtol=1e-9)
+    alone = shared_response(errors(SIGMA[1:2, without], SHARED[without], q=Q[without]), TRUTH[1:2], FACTOR)
+    np.testing.assert_allclose(changed[1][:, without], alone[0][:, :-1], rtol=1e-9)
 
 
 def test_own_covariance_is_that_of_the_fit():
     """N⁻¹ = G diag(σ²) Gᵀ: with all of σ shared, nothing is left to the frame alone."""
     fitted = fit(model())
-    whole = np.stack([shared_response(Q, SIGMA, SIGMA[k], TRUTH, FACTOR)[k] for k in range(3)])
+    whole = shared_response(errors(common=SIGMA), TRUTH, FACTOR)
     scale = np.sqrt(np.diagonal(fitted.covariance[:, :3, :3], axis1=1, axis2=2))
     unit = scale[:, :, None] * scale[:, None, :]
     np.testing.assert_allclose(
@@ -69,7 +76,7 @@ def test_own_covariance_is_that_of_the_fit():
 
 def test_expected_covariance_is_that_of_the_fits():
     fitted = fit(model()).covariance[:, :3, :3]
-    expected = expected_covariance(Q, SIGMA, TRUTH, FACTOR)
+    expected = expected_covariance(errors(), TRUTH, FACTOR)
     scale = np.sqrt(np.diagonal(fitted, axis1=1, axis2=2))
     np.testing.assert_allclose(
         expected / scale[:, :, None] / scale[:, None, :], fitted / scale[:, :, None] / scale[:, None, :], atol=1e-6
@@ -77,8 +84,8 @@ def test_expected_covariance_is_that_of_the_fits():
     masked = np.where(np.arange(Q.size) % 3 == 0, np.nan, SIGMA)
     keep = np.arange(Q.size) % 3 != 0
     np.testing.assert_allclose(
-        expected_covariance(Q, masked, TRUTH, FACTOR),
-        expected_covariance(Q[keep], SIGMA[:, keep], TRUTH, FACTOR),
+        expected_covariance(errors(masked), TRUTH, FACTOR),
+        expected_covariance(errors(SIGMA[:, keep], SHARED[keep], q=Q[keep]), TRUTH, FACTOR),
         rtol=1e-9,
     )
 
@@ -98,6 +105,35 @@ def test_covariance_between_frames_equals_that_of_many_simulated_series():
     assert np.abs(expected / error)[:3, 6:].max() > 7  # the simulation can tell it from none
 
 
+def test_factors_of_whole_curves_scatter_the_fits_as_stated():
+    """Monitor readings, each frame's own, and the background's factor: covariance of many simulated series."""
+    rng, n = np.random.default_rng(12), 2500
+    background = 2e-3 / Q
+    by = {"by_factor": 0.01 * (model() + background), "by_background": 0.004 * background}
+    curves = model() + STATISTICAL * rng.standard_normal((n, 3, Q.size))
+    curves += by["by_factor"] * rng.standard_normal((n, 3, 1)) + by["by_background"] * rng.standard_normal((n, 1, 1))
+    fitted = fit(curves.reshape(-1, Q.size), np.tile(STATISTICAL, (n, 1)))
+    assert fitted.converged.all()
+    known = errors(STATISTICAL, 0.0, **by)
+    expected = joint_covariance(expected_covariance(known, TRUTH, FACTOR), shared_response(known, TRUTH, FACTOR))
+    alone = fit(model(), STATISTICAL).covariance + factor_covariance(known, TRUTH, FACTOR)
+    np.testing.assert_allclose(alone[1, :3, :3], expected[3:6, 3:6], rtol=1e-5, atol=1e-9)
+    variance = np.diag(expected)
+    error = np.sqrt((np.outer(variance, variance) + expected**2) / n)  # of a sample covariance (Wishart)
+    assert np.abs((np.cov(fitted.values[:, :3].reshape(n, 9).T) - expected) / error).max() < 4
+    without = joint_covariance(expected_covariance(errors(STATISTICAL, 0.0), TRUTH, FACTOR), 0 * response())
+    assert (variance > 1.5 * np.diag(without)).sum() > 3, "the simulation can tell them from none"
+
+
+def test_factors_with_the_size_held_move_c_and_b_only():
+    """A curve that moves by a constant moves b by it, and nothing else; a frame without a fit gets nothing."""
+    values = np.vstack([TRUTH, [np.nan] * 4])
+    added = factor_covariance(errors(np.vstack([SIGMA, SIGMA[:1]]), 0.0, by_factor=0.01), values, FACTOR, free=(0, 3))
+    assert (added[:3, [1, 2]] == 0).all() and (added[3] == 0).all()
+    np.testing.assert_allclose(added[:3, 0, 0], 0.0, atol=1e-12)
+    np.testing.assert_allclose(added[:3, 3, 3], 1e-4)
+
+
 def test_joint_covariance_is_positive_definite_and_keeps_each_frame():
     covariance = fit(model()).covariance[:, :3, :3]
     joint = joint_covariance(covariance, response())
@@ -110,7 +146,7 @@ def test_joint_covariance_is_positive_definite_and_keeps_each_frame():
 
 
 def test_a_shared_part_as_large_as_everything_is_still_positive_definite():
-    whole = np.stack([shared_response(Q, SIGMA, SIGMA[k], TRUTH, FACTOR)[k] for k in range(3)])
+    whole = shared_response(errors(common=SIGMA), TRUTH, FACTOR)
     joint = joint_covariance(np.einsum("nim,njm->nij", whole, whole), whole)
     assert (np.linalg.eigvalsh(joint / np.sqrt(np.outer(np.diag(joint), np.diag(joint)))) > 0).all()
 

@@ -31,6 +31,7 @@ def series(seed=1, noise=0.01):
         notes=("",) * n,
         dark_sigma=np.zeros(BINS),
         dark_factor=np.zeros(n),
+        taken_off=np.zeros(BINS),
     )
 
 

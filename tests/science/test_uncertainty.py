@@ -22,6 +22,7 @@ def curves(intensity, statistical, shared=0.0, dark=0.0):
         notes=("",) * n,
         dark_sigma=np.full(m, 0.5),
         dark_factor=np.full(n, dark),
+        taken_off=np.zeros(m),
     )
 
 

@@ -58,6 +58,7 @@ def simulated(truth, start=START, seed=0, noise=2e-4, background_frames=10.0):
         notes=notes,
         dark_sigma=np.zeros(Q.size),
         dark_factor=np.zeros(n),
+        taken_off=np.zeros(Q.size),
     )
 
 

@@ -298,6 +298,7 @@ def run(seed=0, shuffled=False, noise=1.0):
         notes=("",) * 90,
         dark_sigma=np.zeros(Q.size),
         dark_factor=np.zeros(90),
+        taken_off=np.zeros(Q.size),
         scale_rel=0.01,
     )
     settings = Model.model_construct(q_min=0.1, q_max=4.9, radius=(0.5, 4.0), sigma=(0.02, 0.6))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,7 @@ def curves(c, radius=1.6, width=0.15, seed=0, problems=None, sigma=SIGMA):
         notes=("",) * n,
         dark_sigma=np.zeros(len(Q)),
         dark_factor=np.zeros(n),
+        taken_off=np.zeros(len(Q)),
     )
 
 
@@ -70,6 +73,32 @@ def test_the_uncertainty_of_the_held_size_is_in_the_error_of_c():
     assert len(pulls) > 100
     assert np.std(pulls) == pytest.approx(1, abs=0.3)
     assert abs(np.mean(pulls)) < 0.5
+
+
+def test_the_monitor_is_in_the_errors_of_all_frames_and_of_none_of_their_neighbours():
+    """Readings with 3 % errors: c scatters as stated, of frames with a size and of weak ones; chunks change no bit."""
+    rng, c, relative = np.random.default_rng(5), np.array([0.35] * 400 + [20.0] * 400), 0.03
+    water = 1.6e-3 + 2e-3 * np.exp(-Q)
+    frames = curves(c, seed=6)
+    frames = replace(
+        frames,
+        intensity=(frames.intensity + water) * (1 + relative * rng.standard_normal((len(c), 1))) - water,
+        taken_off=water,
+        factor_rel=relative,
+    )
+    first, table, _ = fitted(frames)
+    assert all(flag == "weak" for flag in table.flags[:400]) and not any(table.flags[400:])
+    error = np.sqrt(table.covariance[:, stage.C, stage.C])
+    pulls = (table.values[:, stage.C] - c) / error
+    for rows in (slice(400), slice(400, 800)):
+        assert pulls[rows].std() == pytest.approx(1, abs=0.11)  # three standard errors
+    assert np.median(error[400:]) > 0.029 * 20
+    known = fitted(replace(frames, factor_rel=0.0))[1]
+    np.testing.assert_array_equal(table.values[400:], known.values[400:])
+    assert np.median(np.sqrt(known.covariance[:400, stage.C, stage.C]) / error[:400]) < 0.9
+    for start, stop in ((0, 1), (397, 409), (799, 800)):
+        alone, _ = stage.fit(frames.select(start, stop), MODEL, FACTOR)
+        np.testing.assert_array_equal(alone.covariance, first.covariance[start:stop])
 
 
 def test_sizes_of_weak_frames_are_not_reported():

@@ -63,6 +63,7 @@ def runs(statistical, shared, n=1, seed=0):
         notes=("",) * frames,
         dark_sigma=np.zeros(Q.size),
         dark_factor=np.zeros(frames),
+        taken_off=np.zeros(Q.size),
         scale_rel=0.03,
     )
     table, model = fit_stage.fit(curves, SETTINGS, FACTOR)

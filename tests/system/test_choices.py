@@ -64,6 +64,26 @@ def test_the_monitor_before_the_sample_with_transmissions(beamtime, reference):
     assert result.curves.scale_rel > reference[0].curves.scale_rel  # the transmission's uncertainty is in it
 
 
+def test_monitor_readings_with_an_uncertainty(beamtime, reference):
+    """The curves stay; c gets at least that share, sizes nearly nothing, and the average of water little."""
+    (_, plain), path = reference, variant(beamtime, "choices_monitor")
+    text = MONITOR.sub("monitor: I1\n  monitor_uncertainty: 0.8 %", path.read_text(encoding="utf-8"))
+    path.write_text(text, encoding="utf-8")
+    result, series = run(path)
+    np.testing.assert_array_equal(result.curves.intensity, reference[0].curves.intensity)
+    assert_same({**series, "c_nc_umol_L_err": plain["c_nc_umol_L_err"]}, plain, 1e-12)
+    sized = np.isfinite(series["r_nm"])
+    added = (
+        np.sqrt(series["c_nc_umol_L_err"] ** 2 - plain["c_nc_umol_L_err"] ** 2)[sized] / series["c_nc_umol_L"][sized]
+    )
+    strong = plain["c_nc_umol_L_err"][sized] < 0.02 * series["c_nc_umol_L"][sized]
+    assert strong.sum() > 5
+    np.testing.assert_allclose(added[strong], 0.008, rtol=0.05)
+    assert np.median((series["r_nm_err"] / plain["r_nm_err"])[sized]) < 1.05
+    parts = dict(result.scale.contributions)
+    assert 0 < parts["monitor of water"] < 0.008
+
+
 def test_a_known_scale_factor_instead_of_water(beamtime, reference):
     factor = reference[0].scale.factor
     text = (beamtime / "run.yaml").read_text(encoding="utf-8").replace("folder: results", "folder: choices_scale")
