@@ -19,6 +19,7 @@ from saxs_pipeline.science.binning import Limits
 from saxs_pipeline.science.corrections import Dark
 from saxs_pipeline.science.orientation import stored, turned, turned_shape
 from saxs_pipeline.science.outliers import SigmaClip
+from saxs_pipeline.science.pixel_mask import DEAD, GAP, USER, Bits
 from saxs_pipeline.stages.integrate import IntegrationSpec, build_integrator, pixel_q_nm, pixel_solid_angle
 from saxs_pipeline.types import BadInput, Bools, Floats, HeaderGeometry, SourceInfo
 
@@ -94,7 +95,11 @@ def _explicit(run: RunFile, geometry: Geometry, info: SourceInfo) -> Any:
 
     header = info.geometry if geometry.header else None
     if geometry.header and header is None:
-        raise run.error("geometry.header", f"no geometry in the header of {info.paths[0].name}; give it here or a PONI")
+        why = "; ".join(text for text in info.warnings if "geometry" in text)
+        said = f" that can be used ({why})" if why else ""
+        raise run.error(
+            "geometry.header", f"no geometry in the header of {info.paths[0].name}{said}; give it here or a PONI"
+        )
     detector = _detector(run, geometry, header, info)
     if geometry.center is not None:
         poni1, poni2 = geometry.center[1] * detector.pixel1, geometry.center[0] * detector.pixel2
@@ -144,7 +149,7 @@ def named_detector(name: str, shape: tuple[int, int]) -> tuple[Any, int]:
     native = tuple(named.max_shape or shape)
     ratio = native[0] // shape[0]
     if native != (shape[0] * ratio, shape[1] * ratio):
-        raise BadInput(f"{name} has {native} pixels, the frames have {shape}")
+        raise BadInput(f"{name} has {native} pixels, the frames have {shape}; give the pixel size in place of its name")
     return named, ratio
 
 
@@ -185,20 +190,23 @@ def specify(run: RunFile, info: SourceInfo, dark: Dark | None = None) -> Integra
     config = _resolved(run, meant)
     integrator = build_integrator(config)
     flat = _image(run, "corrections.flat", corrections.flat, meant)
-    mask = _mask(run, integrator, flat, meant)
-    _check_range(run, integrator, mask)
+    bits = _pixel_mask(run, integrator, flat, meant)
+    _check_range(run, integrator, bits != 0)
+    bits = stored(bits, orientation)
     values = {"geometry": config, **_values(run, info, integrator)}
-    arrays: dict[str, Any] = {"mask": stored(mask, orientation), "flat": None, "dark": None, "dark_variance": None}
+    arrays: dict[str, Any] = {"flat": None, "dark": None, "dark_variance": None}
     if flat is not None:
         arrays["flat"] = stored(flat, orientation)
     if dark is not None:
         arrays |= {"dark": dark.level, "dark_variance": dark.variance}
         values["dark_exposure_s"] = dark.exposure_s
         limits = Limits.of(values["dummy"], values["dummy_delta"], values["saturation"])
-        arrays["mask"] |= limits.reject(dark.level + values["pedestal"])  # what no dark measured cannot be corrected
-    bad = _bad_pixels(corrections, arrays["mask"], dark, arrays["flat"])
+        bits[limits.reject(dark.level + values["pedestal"])] |= DEAD  # what no dark measured cannot be corrected
+    bad = _bad_pixels(corrections, bits, dark, arrays["flat"])
+    arrays["mask"] = bits != 0
     key = _key(values | {"detector_file": _detector_file(config)}, arrays)
-    return IntegrationSpec(key=key, pixels=info.n_frames * mask.size, bad_pixels=bad, **values, **arrays)
+    pixels = info.n_frames * bits.size
+    return IntegrationSpec(key=key, pixels=pixels, bad_pixels=bad, pixel_mask=bits, **values, **arrays)
 
 
 def _values(run: RunFile, info: SourceInfo, integrator: Any) -> dict[str, Any]:
@@ -276,18 +284,18 @@ def _declared_sensor(run: RunFile, integrator: Any) -> tuple[str, float]:
     raise run.error("corrections.sensor", said)
 
 
-def _bad_pixels(settings: Corrections, mask: Bools, dark: Dark | None, flat: Floats | None) -> tuple[str, ...]:
+def _bad_pixels(settings: Corrections, bits: Bits, dark: Dark | None, flat: Floats | None) -> tuple[str, ...]:
     """Mask what is found to be of no use; what it was, in words."""
     limits = settings.bad_pixels
     if limits is None:
         return ()
-    used, found = ~mask, []
+    used, found = bits == 0, []
     if dark is not None:
         found += bad_pixels.in_dark(dark, used, hot=limits.hot, noisy=limits.noisy)
     if flat is not None:
         found += bad_pixels.in_flat(flat, used, limits.flat)
     for kind in found:
-        mask |= kind.pixels
+        bits |= np.where(kind.pixels, kind.bits, 0).astype(np.uint16)
     return tuple(f"{np.count_nonzero(kind.pixels)} {kind.words}" for kind in found)
 
 
@@ -309,16 +317,18 @@ def _image(run: RunFile, key: str, given: ImageFile | None, info: SourceInfo) ->
     return image.astype(np.float64)
 
 
-def _mask(run: RunFile, integrator: Any, flat: Floats | None, info: SourceInfo) -> Bools:
+def _pixel_mask(run: RunFile, integrator: Any, flat: Floats | None, info: SourceInfo) -> Bits:
     """The user's mask, the detector's own, and pixels whose flat is no positive number."""
     given = _image(run, "corrections.mask", run.config.corrections.mask if run.config.corrections else None, info)
-    mask: Bools = np.zeros(info.shape, dtype=np.bool_) if given is None else ~(given == 0)
-    mask |= _detector_mask(run, integrator, info)
+    bits: Bits = np.zeros(info.shape, dtype=np.uint16)
+    if given is not None:
+        bits[given != 0] |= USER  # NaN, too
+    bits[_detector_mask(run, integrator, info)] |= GAP
     if flat is not None:
-        mask |= ~(np.isfinite(flat) & (flat > 0))
-    if mask.all():
+        bits[~(np.isfinite(flat) & (flat > 0))] |= DEAD
+    if bits.all():
         raise run.error("corrections.mask", "every pixel is masked; non-zero means masked, is it the other way round?")
-    return mask
+    return bits
 
 
 def _check_range(run: RunFile, integrator: Any, mask: Bools) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from saxs_pipeline.io.aliquots import read_aliquots
 from saxs_pipeline.plan import Plan, times_doubts
@@ -18,6 +19,7 @@ from saxs_pipeline.quality import Quality
 from saxs_pipeline.reaction import Aliquots
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.science import quality
+from saxs_pipeline.science.orientation import turned
 from saxs_pipeline.science.population import simulate
 from saxs_pipeline.stages import degenerate, quantify, reduce
 from saxs_pipeline.stages.analyse import analyse
@@ -61,7 +63,15 @@ def finish(plan: Plan, frames: ChunkResult, provenance: Provenance) -> RunResult
             *_doubts(plan, curves, quantities),
         ),
         quality=judged,
+        pixel_mask=_pixel_mask(plan),
     )
+
+
+def _pixel_mask(plan: Plan) -> NDArray[np.uint16] | None:
+    """Why pixels are not used, as the geometry means the images; None of curves that others integrated."""
+    if plan.spec is None or plan.spec.pixel_mask is None:
+        return None
+    return turned(plan.spec.pixel_mask, plan.spec.orientation)
 
 
 def check_reaction(run: RunFile) -> Aliquots | None:

@@ -18,10 +18,11 @@ from saxs_pipeline.data_config import FrameFiles
 from saxs_pipeline.io.curves_source import open_curves
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.science import rebinning
+from saxs_pipeline.science.calibration import StandardMeasurement
 from saxs_pipeline.series import FrameSeries, law_times, open_reference, open_sample
 from saxs_pipeline.stages import quantify, reduce
 from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, bin_pixels, integrate
-from saxs_pipeline.types import Background, BadInput, Bools, Curves, Floats, ScaleFactor, StandardMeasurement
+from saxs_pipeline.types import Background, BadInput, Bools, Curves, Floats, ScaleFactor
 
 REFERENCE_CHUNK = 16
 _OF_INTENSITY = ("thickness", "transmission", "absolute", "monitor_uncertainty")

@@ -266,33 +266,6 @@ class ScaleFactor:
     contributions: tuple[tuple[str, float], ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class StandardMeasurement:
-    """A standard and its background (water and the empty cell), each averaged over its frames.
-
-    q_nm (m,); standard, background: normalised I and statistical σ, each (m,); pixels (m,) of the standard's bins,
-    0 and I NaN where nothing was measured; thickness_mm of the standard; transmissions_rel and monitors_rel: relative
-    uncertainties of what standard and background were divided by, one factor for each curve; frames of each: usable,
-    and in all; dark (m,): σ that the dark frames leave in their difference.
-    """
-
-    q_nm: Floats
-    standard: tuple[Floats, Floats]
-    background: tuple[Floats, Floats]
-    pixels: Floats
-    thickness_mm: Uncertain
-    transmissions_rel: tuple[float, float] = (0.0, 0.0)
-    monitors_rel: tuple[float, float] = (0.0, 0.0)
-    frames: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1))
-    dark: Floats | float = 0.0
-
-    def difference(self) -> tuple[Floats, Floats]:
-        """(I_standard - I_background)/d and its σ, normalised per mm, (m,)."""
-        thickness = self.thickness_mm.value
-        level = (self.standard[0] - self.background[0]) / thickness
-        return level, np.hypot(np.hypot(self.standard[1], self.background[1]), self.dark) / thickness
-
-
 @dataclass(frozen=True)
 class Background:
     """Background B(q): intensity and shared uncertainty (m,), on the scale of the curves it is subtracted from.
@@ -394,7 +367,11 @@ class Provenance:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Everything a run made. `model` (n, m) is the fitted curve, NaN outside the fit's window or without a fit."""
+    """Everything a run made.
+
+    model (n, m): the fitted curve, NaN outside the fit's window or without a fit; pixel_mask (ny, nx): why pixels are
+    not used, bits of science.pixel_mask, of images turned as the geometry means them; None without images.
+    """
 
     title: str
     curves: Curves
@@ -409,3 +386,4 @@ class RunResult:
     comparison: Comparison | None = None
     aliquots: ScaledAliquots | None = None
     quality: Quality | None = None
+    pixel_mask: NDArray[np.uint16] | None = None

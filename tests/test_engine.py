@@ -75,6 +75,15 @@ moments = pytest.mark.parametrize("delay_s", [0, 0.3, 1], ids=["starting", "impo
 
 
 @needs_proc
+def test_workers_are_started_afresh_with_one_thread_of_openmp(beamtime, monkeypatch):
+    """Forked after pyFAI has used threads they would wait for ever (formats.md §3.7): `children` are spawned ones."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with with_workers(beamtime, "afresh") as (_, found):
+        for pid in found:
+            assert b"\0OMP_NUM_THREADS=1\0" in b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
+
+
+@needs_proc
 @moments
 def test_a_killed_worker_is_one_clear_line_and_leaves_nothing(beamtime, delay_s):
     with with_workers(beamtime, f"killed_{delay_s}") as (run, found):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +66,104 @@ def test_values_here_win_over_the_header_and_its_rotation_is_kept():
     assert config["wavelength"] == pytest.approx(0.6888e-10)
 
 
+PONI = """poni_version: 2.1
+Detector: Detector
+Detector_config: {"pixel1": 3e-4, "pixel2": 2e-4, "max_shape": [480, 480], "orientation": 3}
+Distance: 3.5
+Poni1: 0.11
+Poni2: 0.07
+Rot1: 0.01
+Rot2: -0.02
+Rot3: 0.0
+Wavelength: 1.2e-10
+"""
+
+
+def test_a_poni_file_wins_over_the_header(tmp_path):
+    """Whole, with its tilt: nothing of the header's geometry is left (formats.md §1.3)."""
+    (tmp_path / "a.poni").write_text(PONI)
+    with_poni = run(poni=str(tmp_path / "a.poni"))
+    config = geometry.resolve(with_poni, info(header=HEADER))
+    expected = {"dist": 3.5, "poni1": 0.11, "poni2": 0.07, "rot1": 0.01, "rot2": -0.02, "wavelength": 1.2e-10}
+    assert {name: config[name] for name in expected} == pytest.approx(expected)
+    assert config["detector_config"]["pixel1"] == 3e-4
+    spec = geometry.specify(with_poni, info(header=HEADER))
+    assert spec.solid_angle_sr == pytest.approx(3e-4 * 2e-4 / 3.5**2)
+    with pytest.raises(ValueError, match="a PONI file holds the whole geometry"):
+        run(poni=str(tmp_path / "a.poni"), header=True)
+
+
 @pytest.mark.parametrize("size", [{}, {"pixel_size": "172 um"}])
-def test_a_named_detector_keeps_its_mask(size):
+@pytest.mark.parametrize(("name", "shape"), [("Pilatus1M", (1043, 981)), ("PilatusCdTe2M", (1679, 1475))])
+def test_a_named_detector_keeps_its_mask(name, shape, size):
     """With or without a pixel size of its own (a plain detector of that size has no gaps)."""
-    named = detector_factory("Pilatus1M")
-    spec = geometry.specify(run(**EXPLICIT, detector="Pilatus1M", **size), info(named.shape))
+    named = detector_factory(name)
+    spec = geometry.specify(run(**EXPLICIT, detector=name, **size), info(shape))
     np.testing.assert_array_equal(spec.mask, named.mask != 0)
     assert 0.05 < spec.mask.mean() < 0.1
+
+
+def test_a_binning_of_seven_has_its_pixels_and_keeps_the_mask():
+    """Factors that no vendor offers, of which pyFAI's setter is wrong for the Rayonix (formats.md §1.6)."""
+    named, shape = detector_factory("Eiger2CdTe_9M"), (3262 // 7, 3108 // 7)
+    spec = geometry.specify(run(**EXPLICIT, detector="Eiger2CdTe_9M"), info(shape))
+    config = spec.geometry["detector_config"]
+    assert (config["pixel1"], config["pixel2"]) == pytest.approx((7 * 75e-6, 7 * 75e-6))
+    rows, columns = np.nonzero(named.mask)
+    expected = np.zeros(shape, dtype=bool)
+    expected[rows // 7, columns // 7] = True
+    np.testing.assert_array_equal(spec.mask, expected)
+    assert 0.06 < spec.mask.mean() < 0.2
+    guessed = detector_factory("Eiger2CdTe_9M")
+    guessed.guess_binning(np.empty(shape))
+    np.testing.assert_array_equal(spec.mask, guessed.mask != 0)
+    twelve = geometry.resolve(run(**EXPLICIT, detector="RayonixMx170"), info((320, 320)))["detector_config"]
+    assert twelve["pixel1"] == pytest.approx(12 * 44.2708e-6, rel=1e-5)
+
+
+def test_a_mask_file_of_a_binned_detector_is_not_lost(tmp_path):
+    """pyFAI's guess_binning erases a mask that was set before (formats.md §1.6)."""
+    mask = np.zeros((480, 480), np.uint8)
+    mask[100:120, 30:400] = 1
+    np.save(tmp_path / "mask.npy", mask)
+    spec = geometry.specify(with_corrections("RayonixMx170", mask=str(tmp_path / "mask.npy")), info((480, 480)))
+    np.testing.assert_array_equal(spec.mask, mask != 0)
+    theirs = detector_factory("RayonixMx170")
+    theirs.mask = np.kron(mask, np.ones((8, 8), np.uint8))
+    theirs.guess_binning(mask)
+    assert theirs.mask is None or not theirs.mask.any()  # or the trap is gone
+
+
+def test_frames_of_a_rayonix_binned_by_seven_need_their_pixel_size():
+    """3840 is no multiple of 7: what its 548 × 548 pixels are must be said."""
+    with pytest.raises(BadInput, match=r"has \(3840, 3840\) pixels, the frames have \(548, 548\); give the pixel size"):
+        geometry.resolve(run(**EXPLICIT, detector="RayonixMx170"), info((548, 548)))
+    config = geometry.resolve(run(**EXPLICIT, pixel_size="309.8956 um"), info((548, 548)))
+    assert config["detector_config"]["pixel1"] == pytest.approx(7 * 44.2708e-6)
+
+
+def test_a_tilt_in_the_header_is_refused_with_its_reason():
+    """pyFAI's setSPD has no tilt (formats.md §3.4): not ignored, and not called a header without a geometry."""
+    from saxs_pipeline.io.headers import saxs_geometry
+
+    keys = {"SampleDistance": "1.2", "Center_1": "240", "Center_2": "238", "PSize_1": "1e-4", "PSize_2": "1e-4"}
+    for name in ("Rot_1", "Rot_2", "Rot_3"):
+        found, warnings = saxs_geometry(
+            keys | {"Rot_1": "0", "Rot_2": "0.0", "Rot_3": "0"} | {name: "0.01"}, (480, 480)
+        )
+        assert found is None
+        tilted = SourceInfo("test", (Path("frame.edf"),), 1, (480, 480), np.dtype(np.uint16), warnings=warnings)
+        with pytest.raises(BadInput, match=rf"in the header of frame\.edf .*rotated detector \({name} = 0\.01\).*PONI"):
+            geometry.resolve(run(header=True), tilted)
+
+
+def test_pedestal_and_dummy_are_the_headers_unless_the_run_file_says():
+    """The mean bias of a MarCCD header (formats.md §1.6), the Dummy of a SAXS header (§1.3)."""
+    known = replace(info((480, 480)), pedestal=10.0, dummy=-5.0, delta_dummy=1.5)
+    spec = geometry.specify(with_corrections("RayonixMx170"), known)
+    assert (spec.pedestal, spec.dummy, spec.dummy_delta) == (10.0, -5.0, 1.5)
+    spec = geometry.specify(with_corrections("RayonixMx170", pedestal=3, dummy=-1), known)
+    assert (spec.pedestal, spec.dummy, spec.dummy_delta) == (3.0, -1.0, 0.0)
 
 
 def test_a_binned_pixel_is_masked_where_any_of_its_pixels_is():

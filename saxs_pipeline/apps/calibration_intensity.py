@@ -17,9 +17,9 @@ from saxs_pipeline.fields import FoundFiles
 from saxs_pipeline.outputs.folder import staged
 from saxs_pipeline.outputs.tables import contributions_text, plus_minus
 from saxs_pipeline.runfile import RunFile, input_files
-from saxs_pipeline.science.calibration import CARBON_DRIFT, MAX_SIGMA, WATER_DRIFT, usable
+from saxs_pipeline.science.calibration import CARBON_DRIFT, MAX_SIGMA, WATER_DRIFT, StandardMeasurement, usable
 from saxs_pipeline.series import FrameSeries, open_reference, open_sample
-from saxs_pipeline.types import BadInput, Bools, ScaleFactor, StandardMeasurement, Uncertain
+from saxs_pipeline.types import BadInput, Bools, ScaleFactor, Uncertain
 
 Rows = list[tuple[str, str]]
 

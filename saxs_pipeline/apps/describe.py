@@ -160,13 +160,13 @@ def _range_text(values: Floats) -> str:
 
 def _geometry_rows(spec: IntegrationSpec) -> Rows:
     integrator = build_integrator(spec.geometry)
+    centre = spec.beam_centre_px
     q = pixel_q_nm(integrator, spec.mask_as_meant.shape)[~spec.mask_as_meant]
-    detector = integrator.detector
     return [
         (
             "geometry",
             f"{integrator.dist:.6g} m, {geometry.energy_keV(spec.geometry):.6g} keV, beam centre "
-            f"{integrator.poni2 / detector.pixel2:.2f}, {integrator.poni1 / detector.pixel1:.2f} px (fast, slow)",
+            f"{centre[0]:.2f}, {centre[1]:.2f} px (fast, slow)",
         ),
         ("mask", ", ".join([f"{spec.mask.mean():.1%} of the pixels", *spec.bad_pixels])),
         ("q range", f"{q.min():.4g} to {q.max():.4g} 1/nm on the detector"),

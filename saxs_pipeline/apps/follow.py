@@ -18,6 +18,7 @@ from saxs_pipeline.io.frames import file_state
 from saxs_pipeline.plan import Plan
 from saxs_pipeline.runfile import RunFile, input_files, input_paths, look_again
 from saxs_pipeline.series import FrameSeries, open_sample
+from saxs_pipeline.stages.integrate import IntegrationSpec
 from saxs_pipeline.types import BadInput, Bools, ChunkResult, Progress, Provenance, RunResult
 
 AT_ONCE = 96
@@ -179,9 +180,9 @@ class Follower:
         return 0.0 if self.series is None else max(mtime for _, mtime in self.series.identity) / 1e9
 
     @property
-    def mask(self) -> Bools | None:
-        """Pixels that are not used, (ny, nx)."""
-        return None if self._plan is None or self._plan.spec is None else self._plan.spec.mask
+    def spec(self) -> IntegrationSpec | None:
+        """What the pixels of the frames mean."""
+        return None if self._plan is None else self._plan.spec
 
     def _settled(self, progress: Progress, marks: list[str]) -> tuple[Bools, bool]:
         """Complete frames that have their time and monitor, (n,), and whether no more will come.

@@ -217,7 +217,7 @@ class Live:
         flagged = int(np.count_nonzero(~result.curves.usable))
         changes: dict[str, Any] = {"result": result, "n_processed": len(result.curves.index), "n_flagged": flagged}
         warnings = (*self._follower.gaps(), *result.warnings)
-        changes |= {"warnings": warnings, "mask": self._follower.mask, "series": self._follower.series}
+        changes |= {"warnings": warnings, "spec": self._follower.spec, "series": self._follower.series}
         return changes | self._analysis(result)
 
     def _analysis(self, result: RunResult) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from saxs_pipeline.apps.page_style import (
     one_two_five,
     panel,
 )
-from saxs_pipeline.outputs.plot_style import BLACK, BLUE, GREY, LIGHT_GREY
+from saxs_pipeline.outputs.plot_style import BLACK, BLUE, GREY, LIGHT_GREY, VERMILLION
 from saxs_pipeline.types import Floats, RunResult
 
 Q_LABEL = "q (nm⁻¹)"
@@ -101,7 +101,7 @@ class CurvePlots:
 
 
 class PicturePlot:
-    """The raw frame, first row on top, masked pixels grey."""
+    """The raw frame as the geometry means it, first row on top, pixels that are not used grey, a cross at the beam."""
 
     def __init__(self) -> None:
         ranges = {"x_range": DataRange1d(range_padding=0), "y_range": DataRange1d(range_padding=0, flipped=True)}
@@ -109,6 +109,8 @@ class PicturePlot:
         self.plot.match_aspect = True
         self.plot.outline_line_color = None
         self._image = LevelImage(self.plot)
+        self._centre = ColumnDataSource({"x": [], "y": []})
+        self.plot.scatter("x", "y", source=self._centre, marker="cross", size=16, line_color=VERMILLION, line_width=1.5)
         self._drawn: Picture | None = None
         entitle(self.plot, "no image yet")
 
@@ -122,9 +124,16 @@ class PicturePlot:
             self._image.show(picture.levels, (0, nx), (0, ny), (picture.low, picture.high))
             for axis, pixels in zip(self.plot.axis, (nx, ny), strict=True):
                 axis.bounds = (0, pixels)
+            self._mark_beam(picture)
             self._drawn = picture
         mean = f", mean of {picture.block} × {picture.block} pixels" if picture.block > 1 else ""
-        entitle(self.plot, f"frame {frame}, counts{mean}; grey: masked")
+        entitle(self.plot, f"frame {frame}, counts{mean}; grey: not used")
+
+    def _mark_beam(self, picture: Picture) -> None:
+        """A cross at the beam where it meets the frame."""
+        (ny, nx), centre = picture.shape, picture.centre
+        marks = [centre] if centre is not None and 0 <= centre[0] <= nx and 0 <= centre[1] <= ny else []
+        self._centre.data = {"x": [x for x, _ in marks], "y": [y for _, y in marks]}
 
 
 class MapPlot:

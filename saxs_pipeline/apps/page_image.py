@@ -15,7 +15,9 @@ from saxs_pipeline.checkpoint import PASSING_PROBLEMS
 from saxs_pipeline.outputs.flags import sound
 from saxs_pipeline.outputs.plot_style import TimeAxis
 from saxs_pipeline.outputs.ranges import colour_range
+from saxs_pipeline.science.orientation import turned
 from saxs_pipeline.series import FrameSeries
+from saxs_pipeline.stages.integrate import IntegrationSpec
 from saxs_pipeline.types import BadInput, Bools, Floats, Ints, RunResult
 
 Levels = NDArray[np.uint8]
@@ -31,9 +33,10 @@ TORN = (BadInput, OSError, IndexError, KeyError, RuntimeError, ValueError)
 
 
 class Picture(NamedTuple):
-    """A raw frame for the screen: levels 0 (masked) … 255 between `low` and `high` counts, on a logarithmic scale.
+    """A raw frame for the screen: levels 0 (not used) … 255 between `low` and `high` counts, on a logarithmic scale.
 
-    Each point is the mean of block × block pixels that are not masked; shape (ny, nx) is the detector's.
+    It is turned as the geometry means it. Each point is the mean of the used ones of block × block pixels; shape
+    (ny, nx) is that of the whole; centre: of the beam, (x, y) in px, None where it is not known.
     """
 
     levels: Levels
@@ -41,6 +44,7 @@ class Picture(NamedTuple):
     high: float
     block: int
     shape: tuple[int, int]
+    centre: tuple[float, float] | None = None
 
 
 class HeatMap(NamedTuple):
@@ -96,7 +100,7 @@ class Pictures:
         self._coming: tuple[str, Future[Picture | str]] | None = None
         self._failed: tuple[str, str, float] = ("", "", -np.inf)
 
-    def get(self, series: FrameSeries, frame: int, mask: Bools | None) -> Picture | str | None:
+    def get(self, series: FrameSeries, frame: int, spec: IntegrationSpec | None) -> Picture | str | None:
         """The picture, a reason why there is none, or None while it is being read: ask again."""
         self._collect()
         try:
@@ -110,7 +114,7 @@ class Pictures:
         if failed == recording and time.monotonic() - when < TOLD_S:
             return reason
         if self._coming is None:
-            self._coming = recording, self._reader.submit(_read, series, frame, mask)
+            self._coming = recording, self._reader.submit(_read, series, frame, spec)
         return None
 
     def _collect(self) -> None:
@@ -130,14 +134,21 @@ class Pictures:
         self._reader.shutdown(cancel_futures=True)
 
 
-def _read(series: FrameSeries, frame: int, mask: Bools | None) -> Picture | str:
+def _read(series: FrameSeries, frame: int, spec: IntegrationSpec | None) -> Picture | str:
     try:
         images, problem = (chunk := series.read(frame, frame + 1)).images, chunk.problems[0]
     except TORN as error:
         return _unread(frame, error)
     if problem.startswith(PASSING_PROBLEMS):
         return f"frame {frame}: {problem}"
-    return picture(images[0], mask)
+    return picture(images[0], None) if spec is None else as_meant(images[0], spec)
+
+
+def as_meant(image: NDArray[Any], spec: IntegrationSpec) -> Picture:
+    """A stored frame (ny, nx) as the geometry means it, without the pixels that the integration does not take."""
+    unused = spec.mask | spec.limits.dummies(image)
+    shown = picture(turned(image, spec.orientation), turned(unused, spec.orientation))
+    return shown._replace(centre=spec.beam_centre_px)
 
 
 def _unread(frame: int, error: Exception) -> str:

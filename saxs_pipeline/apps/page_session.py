@@ -18,7 +18,8 @@ from saxs_pipeline.apps.page_text import frame_text, progress_text, state_text, 
 from saxs_pipeline.apps.snapshot import Latest, Snapshot
 from saxs_pipeline.outputs.plot_style import TimeAxis
 from saxs_pipeline.series import FrameSeries
-from saxs_pipeline.types import Bools, RunResult
+from saxs_pipeline.stages.integrate import IntegrationSpec
+from saxs_pipeline.types import RunResult
 
 PERIOD_MS = 250
 MAP_PERIOD_S, PICTURE_PERIOD_S = 2.0, 0.7
@@ -44,7 +45,7 @@ class Page:
         self._snapshot = latest.pull()
         self._result: RunResult | None = None
         self._series: FrameSeries | None = None
-        self._mask: Bools | None = None
+        self._spec: IntegrationSpec | None = None
         self._row, self._following = 0, True
         self._awaited: tuple[FrameSeries, int] | None = None
         self._series_due = self._map_due = False
@@ -115,7 +116,7 @@ class Page:
                 self._enable()
             self._row = snapshot.result.curves.index.size - 1 if self._following else self._held_row(snapshot)
             self._result, self._series_due = snapshot.result, True
-            self._series, self._mask = snapshot.series, snapshot.mask
+            self._series, self._spec = snapshot.series, snapshot.spec
             self._show_frame()
             self._set_slider()
         self.progress.text = progress_text(snapshot, self._behind())
@@ -205,7 +206,7 @@ class Page:
         self._awaited = wanted if self._awaited is None else self._awaited
         if self._following and now - self._picture_drawn < PICTURE_PERIOD_S:
             return
-        found = self._pictures.get(*self._awaited, self._mask)
+        found = self._pictures.get(*self._awaited, self._spec)
         if found is not None:
             self.picture.show(self._awaited[1], found)
             self._picture_drawn = now

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from saxs_pipeline.reaction import SeriesAnalysis
     from saxs_pipeline.series import FrameSeries
-    from saxs_pipeline.types import Bools, Floats, RunResult
+    from saxs_pipeline.stages.integrate import IntegrationSpec
+    from saxs_pipeline.types import Floats, RunResult
 
 State = Literal["waiting", "running", "stalled", "finished", "failed"]
 
@@ -32,7 +33,7 @@ class Snapshot:
     `result`, n_flagged of these could not be used; n_expected as the scan says, None where it does not. rate: frames
     per second that came in lately; lag_s from the newest frame's arrival to this snapshot, NaN without one.
     result: all processed frames, without analysis and comparison, None before the first; `analysis` may be some frames
-    behind it. series: reads the raw frames of `result` by number; mask (ny, nx), True = not used.
+    behind it. series: reads the raw frames of `result` by number; spec: what their pixels mean.
     """
 
     version: int
@@ -50,7 +51,7 @@ class Snapshot:
     analysis: SeriesAnalysis | None = None
     model: ModelCurves | None = None
     series: FrameSeries | None = None
-    mask: Bools | None = None
+    spec: IntegrationSpec | None = None
 
 
 class Latest:

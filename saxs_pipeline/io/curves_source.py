@@ -21,6 +21,7 @@ _UNIT = re.compile(r"^(?:q_)?(?:1/([a-zåµ]+)|([a-zåµ]+)\^?-1)(?:[/ ]?sr(?:\^
 _INTENSITIES = ("data", "array", "intensity", "I")
 _COMMENT = re.compile(r"^\s*(?:[#;!%]|$)")
 _SEPARATORS = re.compile(r"[\s,;]+")
+_SECONDS = {"s": 1.0, "ms": 1e-3, "min": 60.0}
 _SAME_Q = 1e-6
 
 
@@ -179,9 +180,7 @@ def _block(path: Path, entry: h5py.Group, group: h5py.Group, name: str, to_nm: f
 
 def _q_factor(where: str, q: h5py.Dataset, wanted: float | None) -> float:
     """Factor from the file's q to 1/nm. The unit that a file gives for its q must be the user's (`wanted`)."""
-    from saxs_pipeline.io import hdf5_layout
-
-    said = next((hdf5_layout.text(q.attrs[key]) for key in ("unit", "units") if key in q.attrs), "")
+    said = _said_unit(q)
     if not said:
         return wanted or 1.0
     try:
@@ -195,6 +194,13 @@ def _q_factor(where: str, q: h5py.Dataset, wanted: float | None) -> float:
     return own
 
 
+def _said_unit(dataset: h5py.Dataset) -> str:
+    """The unit that a file gives for a dataset, "" if none."""
+    from saxs_pipeline.io import hdf5_layout
+
+    return next((hdf5_layout.text(dataset.attrs[key]) for key in ("unit", "units") if key in dataset.attrs), "")
+
+
 def _times(path: Path, entry: h5py.Group, group: h5py.Group, n: int) -> tuple[Floats, Floats]:
     """Start and exposure of each curve, s, (n,): from TFG beside the curves, else from t; NaN where unknown."""
     from saxs_pipeline.io import hdf5_layout, id02_scalers
@@ -206,7 +212,10 @@ def _times(path: Path, entry: h5py.Group, group: h5py.Group, n: int) -> tuple[Fl
     recorded: Any = group.get("t")
     if recorded is None:
         return np.full(n, np.nan), np.full(n, np.nan)
-    return _full(np.asarray(recorded[()], float).reshape(-1), n, path), np.zeros(n)
+    unit = _said_unit(recorded) or "s"
+    if unit not in _SECONDS:
+        raise BadInput(f"{path}: {group.name}/t has the unit {unit!r}; its times must be in s, ms or min")
+    return _full(_SECONDS[unit] * np.asarray(recorded[()], float).reshape(-1), n, path), np.zeros(n)
 
 
 def _full(values: Floats, n: int, path: Path) -> Floats:

@@ -5,6 +5,7 @@
     curves/      NXdata    I(t, q) with total, statistical and shared standard uncertainties; what the dark
                            frames leave is dark_factor · dark_sigma; attributes: what moves whole curves
     quality/     NXdata    mean intensity, pixels, χ² against the frames around, monitor
+    instrument/detector/   pixel_mask: which pixels are in no sum, and why
     fit/         NXparameters, one row per frame, with their covariance; model/ NXdata the fitted curves
     background/  NXdata    B(q), which was subtracted
     scale/       NXparameters of the absolute scale
@@ -29,6 +30,7 @@ from saxs_pipeline.outputs import nexus_reaction
 from saxs_pipeline.outputs.hdf5 import written_at_once
 from saxs_pipeline.outputs.nexus_groups import group_of, mark_plot, put_array, put_texts, text_in, texts_in
 from saxs_pipeline.quality import Quality
+from saxs_pipeline.science.pixel_mask import MEANING, Bits
 from saxs_pipeline.types import (
     FIT_COLUMNS,
     Background,
@@ -54,6 +56,8 @@ _ESTIMATES = (
 )
 """Name in the file, field of Quantities, label of the axis, unit."""
 
+_PIXEL_MASK = "instrument/detector/pixel_mask"
+
 
 def write_run(result: RunResult, path: Path) -> None:
     """Write a run to a NeXus file. OSError if the path cannot be written; an existing file is replaced."""
@@ -74,6 +78,8 @@ def write_run(result: RunResult, path: Path) -> None:
             _write_model(entry, result.model, result.curves)
         if result.quality is not None:
             _write_quality(entry, result.quality, result.curves)
+        if result.pixel_mask is not None:
+            _write_pixel_mask(entry, result.pixel_mask)
         if result.quantities is not None:
             _write_series(entry, result.quantities, result.curves.unit)
         nexus_reaction.write(entry, result)
@@ -132,6 +138,14 @@ def _write_quality(entry: h5py.Group, quality: Quality, curves: Curves) -> None:
         put_array(group, name, values, curves.unit if name.startswith("intensity") else "")
     group["time"], group["frame"] = entry["curves/time"], entry["curves/frame"]
     mark_plot(group, "intensity", ["time"], title="mean intensity of the frames")
+
+
+def _write_pixel_mask(entry: h5py.Group, bits: Bits) -> None:
+    detector = group_of(group_of(entry, "instrument", "NXinstrument"), "detector", "NXdetector")
+    put_array(detector, "pixel_mask", bits.astype(np.uint32), label="pixels that are not used: 0 is used")
+    said = "; ".join(f"bit {bit.bit_length() - 1}: {meaning}" for bit, meaning in MEANING.items())
+    detector["pixel_mask"].attrs["bits"] = said
+    detector["pixel_mask"].attrs["orientation"] = "as the geometry means the images: data.orientation is applied"
 
 
 def _write_scale(entry: h5py.Group, scale: ScaleFactor) -> None:
@@ -256,6 +270,7 @@ def _read_entry(entry: h5py.Group) -> RunResult:
         comparison=nexus_reaction.read_comparison(entry["kinetics"]) if "kinetics" in entry else None,
         aliquots=nexus_reaction.read_aliquots(entry["aliquots"]) if "aliquots" in entry else None,
         quality=Quality(*(entry["quality"][name][()] for name in _QUALITY)) if "quality" in entry else None,
+        pixel_mask=entry[_PIXEL_MASK][()].astype(np.uint16) if _PIXEL_MASK in entry else None,
     )
 
 

@@ -23,7 +23,7 @@ from saxs_pipeline.outputs.plot_style import (
     panel_letter,
 )
 from saxs_pipeline.outputs.tables import plus_minus
-from saxs_pipeline.science.calibration import usable
+from saxs_pipeline.science.calibration import StandardMeasurement, usable
 from saxs_pipeline.science.standards import (
     SRM_3600_1_MM,
     SRM_3600_Q_NM,
@@ -31,7 +31,7 @@ from saxs_pipeline.science.standards import (
     SRM_3600_U_1_MM,
     glassy_carbon,
 )
-from saxs_pipeline.types import Bools, Floats, ScaleFactor, StandardMeasurement, Uncertain
+from saxs_pipeline.types import Bools, Floats, ScaleFactor, Uncertain
 
 WINDOW, UNCERTAIN, UNUSED = "#EEF3F7", "#C9C9C9", "#9A9A9A"
 """Shades of the window and of what is uncertain about the known values; points outside the window."""

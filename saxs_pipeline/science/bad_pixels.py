@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saxs_pipeline.science.corrections import Dark
+from saxs_pipeline.science.pixel_mask import DEAD, NOISY, OVER_RESPONDING, UNDER_RESPONDING, Bits
 from saxs_pipeline.types import Bools, Floats
 
 MAD_TO_SIGMA = 1.4826
@@ -22,10 +23,11 @@ FEWEST_FOR_STUCK = 5
 
 
 class Found(NamedTuple):
-    """Pixels (ny, nx) of one kind, and in words by what they were told."""
+    """Pixels (ny, nx) of one kind, in words by what they were told, and what they are: bits, one or one per pixel."""
 
     pixels: Bools
     words: str
+    bits: int | Bits
 
 
 def in_dark(dark: Dark, used: Bools, *, hot: float, noisy: float) -> list[Found]:
@@ -40,12 +42,12 @@ def in_dark(dark: Dark, used: Bools, *, hot: float, noisy: float) -> list[Found]
     spread = MAD_TO_SIGMA * float(np.median(np.abs(level[used] - middle)))
     usual = float(np.median(scatter[used]))
     limit = middle + hot * max(spread, usual / np.sqrt(dark.frames), 1 / dark.frames)  # levels are 1/n ADU apart
-    found = [Found(used & (level > limit), f"hot (dark above {limit:.4g} ADU)")]
+    found = [Found(used & (level > limit), f"hot (dark above {limit:.4g} ADU)", OVER_RESPONDING)]
     if dark.frames > 1 and usual > 0:
         most = noisy * usual
-        found.append(Found(used & (scatter > most), f"noisy (darks scatter by more than {most:.3g} ADU)"))
+        found.append(Found(used & (scatter > most), f"noisy (darks scatter by more than {most:.3g} ADU)", NOISY))
         if dark.frames >= FEWEST_FOR_STUCK:
-            found.append(Found(used & (scatter == 0), "stuck (the same value in every dark)"))
+            found.append(Found(used & (scatter == 0), "stuck (the same value in every dark)", DEAD))
     return found
 
 
@@ -53,7 +55,8 @@ def in_flat(flat: Floats, used: Bools, limits: tuple[float, float]) -> list[Foun
     """Pixels among the `used` ones (ny, nx) that see too little or too much, relative to the median of the flat."""
     share = flat / np.median(flat[used])
     low, high = limits
-    return [Found(used & ((share < low) | (share > high)), f"outside {low:g} to {high:g} of the flat's median")]
+    bits = np.where(share < low, UNDER_RESPONDING, OVER_RESPONDING).astype(np.uint16)
+    return [Found(used & ((share < low) | (share > high)), f"outside {low:g} to {high:g} of the flat's median", bits)]
 
 
 def odd_pixels(image: Floats, good: Bools) -> Bools:

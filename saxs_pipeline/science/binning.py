@@ -16,7 +16,20 @@ from numpy.typing import NDArray
 
 from saxs_pipeline.types import Bools, Floats, Ints
 
-_LARGEST = 2**62
+_COUNTED = 2**37
+"""Whole numbers of this size and more are no counts: without them the sum of 2²⁵ pixels is exact as int64."""
+
+
+class WholeLimits(NamedTuple):
+    """Limits for integers of one type, which can hold all but perhaps `full`.
+
+    No measurement is what is below `lowest`, from `first` to `last` (nothing where first > last), and from `full` on.
+    """
+
+    lowest: int
+    first: int
+    last: int
+    full: int
 
 
 class Bins(Protocol):
@@ -114,25 +127,35 @@ class Limits(NamedTuple):
             return cls(math.inf, -math.inf, full, dummy is not None)
         return cls(dummy - delta, dummy + delta, full)
 
-    def whole(self) -> tuple[int, int, int]:
-        """The same limits for integers: first dummy, last dummy, saturation."""
-        bounds = (math.ceil, self.first_dummy), (math.floor, self.last_dummy), (math.ceil, self.saturation)
-        first, last, full = (
-            int(np.copysign(_LARGEST, value)) if abs(value) > _LARGEST else rounded(value) for rounded, value in bounds
-        )
-        return first, last, full
+    def whole(self, dtype: np.dtype[Any]) -> WholeLimits:
+        """The same limits for integers of this type.
+
+        A dummy is a float64, which for the largest number of 64 bits holds the one above: the largest is meant.
+        """
+        kind = np.iinfo(dtype)
+        lowest, highest = int(kind.min), int(kind.max)
+        first, last = highest, lowest
+        if self.first_dummy <= float(highest) and self.last_dummy >= lowest:
+            first = min(math.ceil(max(self.first_dummy, lowest)), highest)
+            last = math.floor(min(self.last_dummy, highest))
+        full = math.ceil(max(min(self.saturation, highest + 1, _COUNTED), lowest))
+        return WholeLimits(max(lowest, 1 - _COUNTED), first, last, full)
 
     def dummies(self, values: NDArray[Any]) -> Bools:
         """Which values say "not measured"."""
         if self.nan and values.dtype.kind == "f":
             return np.asarray(np.isnan(values))
-        first, last = (self.first_dummy, self.last_dummy) if values.dtype.kind == "f" else self.whole()[:2]
+        first, last = (self.first_dummy, self.last_dummy)
+        if values.dtype.kind != "f":
+            _, first, last, _ = self.whole(values.dtype)
         return np.asarray((values >= first) & (values <= last))
 
     def saturated(self, values: NDArray[Any]) -> Bools:
-        """Which values are at or above the saturation; dummies are not, which may be the largest number."""
-        full: Bools = values >= (self.saturation if values.dtype.kind == "f" else self.whole()[2])
-        return full & ~self.dummies(values)
+        """Which values are at or above the saturation, or no counts at all, but for dummies (the largest number)."""
+        if values.dtype.kind == "f":
+            return np.asarray(values >= self.saturation) & ~self.dummies(values)
+        lowest, _, _, full = self.whole(values.dtype)
+        return np.asarray((values >= full) | (values < lowest)) & ~self.dummies(values)
 
     def reject(self, values: NDArray[Any]) -> Bools:
         """Which values are no measurement."""
@@ -157,13 +180,13 @@ def whole_sums(images: NDArray[Any], bins: WholePixels, limits: Limits) -> Sums:
     n = len(images)
     raw, empty, rejected = np.zeros((n, bins.number), np.int64), np.zeros(n, np.bool_), np.zeros(n, np.int64)
     order, filled, starts = bins.in_order
-    first, last, full = limits.whole()
+    lowest, first, last, full = limits.whole(images.dtype)
     for k, image in enumerate(images):
-        lowest, highest = int(image.min()), int(image.max())
-        empty[k] = lowest == highest == 0
+        least, most = int(image.min()), int(image.max())
+        empty[k] = least == most == 0
         values = image[order]
-        if highest >= full or (lowest <= last and highest >= first):
-            bad = (values >= full) | ((values >= first) & (values <= last))
+        if most >= full or least < lowest or (least <= last and most >= first):
+            bad = (values >= full) | (values < lowest) | ((values >= first) & (values <= last))
             rejected[k] = np.count_nonzero(bad)
             values[bad] = 0
         if len(filled):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from saxs_pipeline.science.standards import SRM_3600_Q_NM, SRM_3600_REL, glassy_carbon
-from saxs_pipeline.types import BadInput, Bools, Floats, ScaleFactor, StandardMeasurement, Uncertain
+from saxs_pipeline.types import BadInput, Bools, Floats, ScaleFactor, Uncertain
 
 MAX_SIGMA = 3.0
 WATER_DRIFT = 0.01
@@ -26,6 +26,33 @@ LEAST_CARBON = 0.1
 """1 mm of glassy carbon scatters many times as much as what is around it; less than this share of it is no carbon."""
 FEWEST_WATER, FEWEST_CARBON = 5, 10
 """Bins a window must hold; a shape needs more than a level."""
+
+
+@dataclass(frozen=True, eq=False)
+class StandardMeasurement:
+    """A standard and its background (water and the empty cell), each averaged over its frames.
+
+    q_nm (m,); standard, background: normalised I and statistical σ, each (m,); pixels (m,) of the standard's bins,
+    0 and I NaN where nothing was measured; thickness_mm of the standard; transmissions_rel and monitors_rel: relative
+    uncertainties of what standard and background were divided by, one factor for each curve; frames of each: usable,
+    and in all; dark (m,): σ that the dark frames leave in their difference.
+    """
+
+    q_nm: Floats
+    standard: tuple[Floats, Floats]
+    background: tuple[Floats, Floats]
+    pixels: Floats
+    thickness_mm: Uncertain
+    transmissions_rel: tuple[float, float] = (0.0, 0.0)
+    monitors_rel: tuple[float, float] = (0.0, 0.0)
+    frames: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1))
+    dark: Floats | float = 0.0
+
+    def difference(self) -> tuple[Floats, Floats]:
+        """(I_standard - I_background)/d and its σ, normalised per mm, (m,)."""
+        thickness = self.thickness_mm.value
+        level = (self.standard[0] - self.background[0]) / thickness
+        return level, np.hypot(np.hypot(self.standard[1], self.background[1]), self.dark) / thickness
 
 
 def water_scale(

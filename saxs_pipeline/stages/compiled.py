@@ -31,31 +31,34 @@ def _add(image: Any, label: Any, total: Any) -> None:
     a, b, c, d = total[0], total[1], total[2], total[3]
     rest = image.size - image.size % 4
     for p in range(0, rest, 4):
-        a[label[p]] += image[p]
-        b[label[p + 1]] += image[p + 1]
-        c[label[p + 2]] += image[p + 2]
-        d[label[p + 3]] += image[p + 3]
+        a[label[p]] += np.int64(image[p])
+        b[label[p + 1]] += np.int64(image[p + 1])
+        c[label[p + 2]] += np.int64(image[p + 2])
+        d[label[p + 3]] += np.int64(image[p + 3])
     for p in range(rest, image.size):
-        a[label[p]] += image[p]
+        a[label[p]] += np.int64(image[p])
 
 
 @_compiled
-def _take_back(image: Any, label: Any, total: Any, limits: tuple[int, int, int]) -> int:
-    """Without the pixels that are no measurement; how many of the used ones these are."""
-    first, last, full = limits
+def _take_back(image: Any, label: Any, total: Any, limits: tuple[Any, Any, Any, Any]) -> int:
+    """Without the pixels that are no measurement; how many of the used ones these are.
+
+    What wrapped around in the sum as it was too large for 64 bits wraps back.
+    """
+    lowest, first, last, full = limits
     rejected = 0
     for p in range(image.size):
-        value = np.int64(image[p])
-        if value >= full or first <= value <= last:
-            total[0, label[p]] -= value
+        value = image[p]
+        if value >= full or value < lowest or first <= value <= last:
+            total[0, label[p]] -= np.int64(value)
             rejected += label[p] < total.shape[1] - 1
     return rejected
 
 
 @_compiled
-def _frames(images: Any, label: Any, limits: tuple[int, int, int], found: tuple[Any, Any, Any]) -> None:
+def _frames(images: Any, label: Any, limits: tuple[Any, Any, Any, Any], found: tuple[Any, Any, Any]) -> None:
     """Block by block, so that a block is still in the cache of the processor when it is added up."""
-    first, last, full = limits
+    lowest, first, last, full = limits
     raw, empty, rejected = found
     total = np.empty((4, raw.shape[1] + 1), np.int64)
     for k in range(images.shape[0]):
@@ -64,12 +67,12 @@ def _frames(images: Any, label: Any, limits: tuple[int, int, int], found: tuple[
         whole = images[k]
         for start in range(0, label.size, _BLOCK):
             image, bins = whole[start : start + _BLOCK], label[start : start + _BLOCK]
-            lowest, highest = image[0], image[0]
+            least, most = image[0], image[0]
             for p in range(image.size):  # counted by hand: only so the compiler takes many pixels at once
-                lowest, highest = min(lowest, image[p]), max(highest, image[p])
-            empty[k] &= lowest == 0 and highest == 0
+                least, most = min(least, image[p]), max(most, image[p])
+            empty[k] &= least == 0 and most == 0
             _add(image, bins, total)
-            if highest >= full or (lowest <= last and highest >= first):
+            if most >= full or least < lowest or (least <= last and most >= first):
                 rejected[k] += _take_back(image, bins, total, limits)
         for j in range(raw.shape[1]):
             raw[k, j] = total[0, j] + total[1, j] + total[2, j] + total[3, j]
@@ -79,5 +82,7 @@ def whole_sums(images: NDArray[Any], bins: WholePixels, limits: Limits) -> Sums:
     """As `science.binning.whole_sums`, to the last bit."""
     n = len(images)
     raw, empty, rejected = np.empty((n, bins.number), np.int64), np.empty(n, np.bool_), np.empty(n, np.int64)
-    _frames(np.ascontiguousarray(images), bins.label, limits.whole(), (raw, empty, rejected))
+    kind = np.uint64 if images.dtype == np.uint64 else np.int64  # compared as what they are, never as floats
+    bounds = tuple(kind(bound) for bound in limits.whole(images.dtype))
+    _frames(np.ascontiguousarray(images), bins.label, bounds, (raw, empty, rejected))
     return Sums(raw, raw, empty, rejected)

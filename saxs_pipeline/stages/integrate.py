@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from saxs_pipeline.science import binning, corrections, outliers
 from saxs_pipeline.science.binning import Bins, Limits, SplitPixels, Sums, WholePixels
 from saxs_pipeline.science.orientation import stored, turned
 from saxs_pipeline.science.outliers import SigmaClip
+from saxs_pipeline.science.pixel_mask import Bits
 from saxs_pipeline.types import Bools, Curves, Floats, FrameChunk, Ints
 
 _SPLIT = {"none": "no", "bbox": "bbox", "full": "full"}
@@ -49,8 +51,9 @@ class IntegrationSpec:
     solid_angle_sr of a pixel (Ω_0); dark_exposure_s: the dark grows with the exposure and is that of this one, None: it
     is the same in every frame; orientation: from these images, as stored, to those that the geometry means; sensor: its
     material and thickness, m; clip: outliers of a bin are left out, which needs splitting none; device: what the pixels
-    are added up on, "cpu" or an OpenCL device, by name; bad_pixels: kinds found and masked, in words; pixels: in all
-    frames to come, which decides only how they are added up.
+    are added up on, "cpu" or an OpenCL device, by name; bad_pixels: kinds found and masked, in words; pixel_mask
+    (ny, nx): why pixels are in the mask, None where that is not known; pixels: in all frames to come, which decides
+    only how they are added up.
     """
 
     key: str
@@ -77,12 +80,24 @@ class IntegrationSpec:
     clip: SigmaClip | None = None
     device: str = "cpu"
     bad_pixels: tuple[str, ...] = ()
+    pixel_mask: Bits | None = None
     pixels: int = 0
 
     @property
     def mask_as_meant(self) -> Bools:
         """The mask of images that are turned as the geometry means them."""
         return turned(self.mask, self.orientation)
+
+    @cached_property
+    def beam_centre_px(self) -> tuple[float, float]:
+        """Where the beam meets the image that is meant, (x, y) in px from its first corner; x is along a row.
+
+        pyFAI's getFit2D leaves out that a detector of a PONI file may count its rows or columns backwards (Exif 1-4).
+        """
+        integrator, (ny, nx) = build_integrator(self.geometry), self.mask_as_meant.shape
+        found, orientation = integrator.getFit2D(), int(integrator.detector.orientation)
+        x, y = float(found["centerX"]), float(found["centerY"])
+        return nx - x if orientation in (1, 4) else x, ny - y if orientation in (1, 2) else y
 
     @property
     def limits(self) -> Limits:
@@ -194,7 +209,7 @@ def _summing(dtype: np.dtype[Any], spec: IntegrationSpec, bins: Bins) -> Callabl
         from saxs_pipeline.stages import opencl
 
         return opencl.whole_sums
-    if not isinstance(bins, WholePixels) or dtype.kind not in "iu" or dtype == np.uint64:
+    if not isinstance(bins, WholePixels) or dtype.kind not in "iu":
         return binning.sums
     if spec.pixels < COMPILE_FROM_PIXELS:
         return binning.whole_sums

@@ -9,8 +9,9 @@ import numpy as np
 
 from saxs_pipeline.config import Intensity, Water
 from saxs_pipeline.science import calibration, standards, uncertainty
+from saxs_pipeline.science.calibration import StandardMeasurement
 from saxs_pipeline.science.uncertainty import Mean
-from saxs_pipeline.types import Background, BadInput, Curves, Floats, ScaleFactor, StandardMeasurement, Uncertain
+from saxs_pipeline.types import Background, BadInput, Curves, Floats, ScaleFactor, Uncertain
 
 
 def absolute(curves: Curves, scale: ScaleFactor | None, intensity: Intensity) -> Curves:

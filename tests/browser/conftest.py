@@ -30,10 +30,10 @@ class Scan:
 
     def after(self, frames: int, version: int, **changes: Any) -> Snapshot:
         result = self.results[frames]
-        about = f"reads scan_00001.h5, {frames} frames so far"
-        snapshot = Snapshot(version, "running", about, TITLE, frames + 1, frames, 0, 40, 9.87, 0.123)
-        mask = self.plan.spec.mask
-        return replace(snapshot, result=result, series=self.plan.series, mask=mask, warnings=result.warnings, **changes)
+        said = f"reads scan_00001.h5, {frames} frames so far"
+        snapshot = Snapshot(version, "running", said, TITLE, frames + 1, frames, 0, 40, 9.87, 0.123)
+        about = {"series": self.plan.series, "spec": self.plan.spec, "warnings": result.warnings}
+        return replace(snapshot, result=result, **(about | changes))
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,12 @@ pytest.importorskip("bokeh", reason="the extra [live] is not installed")
 
 from bokeh.document import Document
 from bokeh.models import ColumnDataSource
+from pyFAI.detectors import Detector
+from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
+from saxs_pipeline.apps.page_curve import PicturePlot
 from saxs_pipeline.apps.page_image import COLUMNS as TIMES
-from saxs_pipeline.apps.page_image import LONGEST_SIDE, ROWS, Picture, Pictures, heat_map, log_levels, picture
+from saxs_pipeline.apps.page_image import LONGEST_SIDE, ROWS, Picture, Pictures, as_meant, heat_map, log_levels, picture
 from saxs_pipeline.apps.page_series import COLUMNS, SharedTable, limits, send_changes, tabulate
 from saxs_pipeline.apps.page_session import Page
 from saxs_pipeline.apps.snapshot import Latest
@@ -258,9 +261,82 @@ def test_an_error_of_our_own_is_raised_once(tmp_path, pictures, monkeypatch):
     assert counts_of(awaited(lambda: pictures.get(good, 0, None))) == 20
 
 
+TURNS = {
+    "none": lambda stored: stored,
+    "flip_up_down": lambda stored: stored[::-1],
+    "flip_left_right": lambda stored: stored[:, ::-1],
+    "rotate_180": lambda stored: stored[::-1, ::-1],
+    "rotate_left": lambda stored: stored.T[::-1],
+    "rotate_right": lambda stored: stored[::-1].T,
+    "transpose": lambda stored: stored.T,
+    "transpose_anti": lambda stored: stored[::-1, ::-1].T,
+}
+"""From the stored image to the one that is meant, by slices and the transpose alone."""
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_a_frame_is_shown_as_the_geometry_means_it(scan, tmp_path, pictures, orientation):
+    """With what is not used grey, a cross where the beam is, and axes of the turned frame; the files are as stored."""
+    stored = np.random.default_rng(2).integers(5, 90, (30, 44)).astype(np.int32)
+    stored[3:5, 30:37] = -1  # dummies
+    mask = np.zeros(stored.shape, dtype=bool)
+    mask[20:26, 2:5] = True
+    fabio.edfimage.EdfImage(stored).write(tmp_path / "f.edf")
+    turn = TURNS[orientation]
+    meant = turn(stored)
+    geometry = AzimuthalIntegrator(
+        *(1.0, 7.25e-4, 11.5e-4, 0.0, 0.0, 0.0),
+        detector=Detector(1e-4, 1e-4, max_shape=meant.shape),
+        wavelength=1e-10,
+    ).get_config()
+    spec = replace(scan.plan.spec, geometry=geometry, mask=mask, orientation=orientation, dummy=-1.0, dummy_delta=0.0)
+    latest = Latest(replace(scan.after(1, 2), series=series_of(tmp_path / "f.edf"), spec=spec))
+    page = Page(Document(), latest, pictures, SharedTable(), "series.csv")
+
+    def drawn() -> bool:
+        page.pull()
+        return page.picture.plot.title.text.startswith("frame 0, counts; grey: not used")
+
+    awaited(drawn)
+    image, cross = (renderer.data_source.data for renderer in page.picture.plot.renderers)
+    (levels,) = image["image"]
+    unused = turn(mask) | (meant < 0)
+    np.testing.assert_array_equal(levels == 0, unused)
+    order = np.argsort(meant[~unused], kind="stable")
+    assert (np.diff(levels[~unused][order].astype(int)) >= 0).all() and levels[~unused].max() == 255
+    ny, nx = meant.shape
+    assert (image["dw"], image["dh"]) == ([nx], [ny])
+    assert [axis.bounds for axis in page.picture.plot.axis] == [(0, nx), (0, ny)]
+    assert (cross["x"], cross["y"]) == ([pytest.approx(11.5)], [pytest.approx(7.25)])
+
+
+def test_a_beam_beside_the_frame_has_no_cross(scan):
+    plot = PicturePlot()
+    shown = as_meant(np.ones(scan.plan.spec.mask.shape, np.uint16), scan.plan.spec)
+    for centre, number in ((shown.centre, 1), ((-0.1, 20.0), 0), ((20.0, 481.0), 0), (None, 0)):
+        plot.show(3, shown._replace(centre=centre))
+        assert len(plot.plot.renderers[1].data_source.data["x"]) == number
+
+
+@pytest.mark.parametrize("exif", [1, 2, 3, 4])
+def test_the_cross_of_a_tilted_detector_is_where_2_theta_is_zero(scan, exif):
+    """And not at the point of normal incidence, which a PONI file has; its detector may count rows backwards."""
+    tilted = AzimuthalIntegrator(
+        *(0.5, 0.02, 0.025, 0.03, 0.02, 0.2),
+        detector=Detector(1e-4, 1e-4, max_shape=(600, 700), orientation=exif),
+        wavelength=1e-10,
+    )
+    angle = tilted.array_from_unit((600, 700), unit="2th_rad")
+    row, column = np.unravel_index(angle.argmin(), angle.shape)
+    spec = replace(scan.plan.spec, geometry=tilted.get_config(), mask=np.zeros((600, 700), dtype=bool))
+    x, y = spec.beam_centre_px
+    assert (int(y), int(x)) == (row, column)
+    assert np.hypot(tilted.poni1 / 1e-4 - y, tilted.poni2 / 1e-4 - x) > 100
+
+
 def test_a_frame_on_hold_keeps_its_place_among_late_ones(scan, tmp_path, pictures):
     files = [recorded(tmp_path, 10 + k) for k in range(33)]
-    early = replace(scan.after(20, 2), series=series_of(*files[13:]), mask=None)
+    early = replace(scan.after(20, 2), series=series_of(*files[13:]), spec=None)
     latest = Latest(early)
     page = Page(Document(), latest, pictures, SharedTable(), "series.csv")
 
@@ -272,7 +348,7 @@ def test_a_frame_on_hold_keeps_its_place_among_late_ones(scan, tmp_path, picture
     awaited(lambda: shown(19, 42))
     page.slider.value = 4
     awaited(lambda: shown(4, 27))
-    latest.publish(replace(scan.after(33, 3), series=series_of(*files), mask=None))
+    latest.publish(replace(scan.after(33, 3), series=series_of(*files), spec=None))
     awaited(lambda: shown(17, 27))
     assert "<dd>17</dd>" in page.frame.text
     assert "behind by 15 frames" in page.progress.text
@@ -288,7 +364,7 @@ def test_a_frame_on_hold_that_is_read_at_last_is_shown(scan, tmp_path, pictures)
     result = scan.results[20]
     bad = replace(result.curves, problems=tuple("unreadable: torn" if k == 4 else "" for k in range(20)))
     files[4].write_bytes(whole[:600])
-    first = replace(scan.after(20, 2), result=replace(result, curves=bad), series=series_of(*files), mask=None)
+    first = replace(scan.after(20, 2), result=replace(result, curves=bad), series=series_of(*files), spec=None)
     latest = Latest(first)
     page = Page(Document(), latest, pictures, SharedTable(), "series.csv")
 
@@ -301,6 +377,6 @@ def test_a_frame_on_hold_that_is_read_at_last_is_shown(scan, tmp_path, pictures)
     awaited(lambda: titled("frame 4: unreadable"))
     assert "not used" in page.frame.text
     files[4].write_bytes(whole)
-    latest.publish(replace(scan.after(20, 3), series=series_of(*files), mask=None))
+    latest.publish(replace(scan.after(20, 3), series=series_of(*files), spec=None))
     awaited(lambda: titled("frame 4, counts"))
     assert "not used" not in page.frame.text

@@ -14,6 +14,7 @@ SHAPE = (24, 32)
 COMPRESSIONS: dict[str, dict[str, Any]] = {
     "raw": {},
     "gzip": {"compression": "gzip"},
+    "lzf": {"compression": "lzf"},  # which h5py reads, the others are read past it
     "bitshuffle": dict(hdf5plugin.Bitshuffle(cname="lz4")),
 }
 HEADER = {

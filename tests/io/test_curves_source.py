@@ -52,6 +52,19 @@ def test_times_without_tfg(tmp_path: Path) -> None:
     assert np.isnan(curves.time_s).all()
 
 
+@pytest.mark.parametrize(("unit", "seconds"), [("s", 1.0), ("ms", 1e-3), ("min", 60.0)])
+def test_times_have_the_unit_that_the_file_gives(tmp_path: Path, unit: str, seconds: float) -> None:
+    path = write_ave(tmp_path / "a.h5", tfg=False)
+    with h5py.File(path, "a") as file:
+        file["entry_0000/PyFAI/result_ave/t"].attrs["unit"] = unit
+    curves = open_curves([path], q_unit="1/nm", intensity_unit="1/mm")
+    np.testing.assert_allclose(curves.time_s, seconds * np.array([0.1, 0.2, 0.3]))
+    with h5py.File(path, "a") as file:
+        file["entry_0000/PyFAI/result_ave/t"].attrs["unit"] = "frames"
+    with pytest.raises(BadInput, match=r"/t has the unit 'frames'; its times must be in s"):
+        open_curves([path], q_unit="1/nm", intensity_unit="1/mm")
+
+
 def test_saxsutilities_stack(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         data = group(group(group(file, "entry_0000", "NXentry"), "saxsutilities", "NXprocess"), "data", "NXdata")

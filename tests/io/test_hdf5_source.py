@@ -10,7 +10,7 @@ import pytest
 
 from saxs_pipeline.io.frames import open_frames
 from saxs_pipeline.types import BadInput
-from tests.io.beamline_files import COMPRESSIONS, HEADER, SHAPE, counts, group, lima_entry, write_lima
+from tests.io.beamline_files import COMPRESSIONS, HEADER, SHAPE, counts, group, lima_entry, write_edf, write_lima
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
@@ -47,10 +47,11 @@ def test_header_geometry_equals_pyfai(tmp_path: Path) -> None:
     assert (found.pixel1_m, found.pixel2_m) == pytest.approx((geometry.pixel1, geometry.pixel2))
 
 
-def test_a_rotated_detector_is_refused_with_a_warning(tmp_path: Path) -> None:
-    info = open_frames([write_lima(tmp_path / "a.h5", counts(1), header=HEADER | {"Rot_2": "0.01"})]).info
+@pytest.mark.parametrize("key", ["Rot_1", "Rot_2", "Rot_3"])
+def test_a_rotated_detector_is_refused_with_a_warning(tmp_path: Path, key: str) -> None:
+    info = open_frames([write_lima(tmp_path / "a.h5", counts(1), header=HEADER | {key: "0.01"})]).info
     assert info.geometry is None
-    assert "Rot_2 = 0.01" in info.warnings[0] and "PONI" in info.warnings[0]
+    assert f"{key} = 0.01" in info.warnings[0] and "PONI" in info.warnings[0]
 
 
 def test_implausible_header_geometry_is_not_used(tmp_path: Path) -> None:
@@ -58,9 +59,43 @@ def test_implausible_header_geometry_is_not_used(tmp_path: Path) -> None:
     assert info.geometry is None and "distance -1.2 m" in info.warnings[0]
 
 
-def test_dummy_zero_means_none(tmp_path: Path) -> None:
-    info = open_frames([write_lima(tmp_path / "a.h5", counts(1), header=HEADER | {"Dummy": "0"})]).info
-    assert info.dummy is None and info.delta_dummy == 0
+@pytest.mark.parametrize("zero", ["0", "0.0", "-0"])
+def test_dummy_zero_means_none(tmp_path: Path, zero: str) -> None:
+    keys = HEADER | {"Dummy": zero}
+    for path in (
+        write_lima(tmp_path / "a.h5", counts(1), header=keys),
+        write_edf(tmp_path / "a.edf", [*counts(1)], [keys]),
+    ):
+        info = open_frames([path]).info
+        assert info.dummy is None and info.delta_dummy == 0
+
+
+def test_the_formula_in_a_header_is_never_evaluated(tmp_path: Path) -> None:
+    """variance_formula is text (formats.md §1.3): whoever evaluated it would leave this file behind, or raise."""
+    formula = f"__import__('pathlib').Path({str(tmp_path / 'evaluated')!r}).touch() or 1/0"
+    path = write_lima(tmp_path / "a.h5", counts(2), header=HEADER | {"variance_formula": formula})
+    source = open_frames([path])
+    source.read([0, 1])
+    assert source.info.header["variance_formula"] == formula and source.info.geometry is not None
+    assert not (tmp_path / "evaluated").exists()
+
+
+def test_groups_are_found_by_their_class_whatever_their_name(tmp_path: Path) -> None:
+    """The instrument is called ESRF-ID02, instrument or anything: a group of that name without the class is none."""
+    images = counts(2)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        entry = group(file, "scan one", "NXentry")
+        entry["ESRF-ID02/rayonix/data"] = counts(3, 9, (8, 8))
+        entry["instrument/detector/data"] = counts(4, 9, (8, 8))
+        group(group(entry, "zzz", "NXinstrument"), "camera", "NXdetector")["data"] = images
+    source = open_frames([tmp_path / "a.h5"])
+    np.testing.assert_array_equal(source.read([0, 1])[0], images)
+    assert source.info.n_frames == 2
+
+
+def test_files_from_before_2025_have_no_times(tmp_path: Path) -> None:
+    """Without time_of_frame nothing is made up from the exposure: times come from scalers, or from the user's law."""
+    assert open_frames([write_lima(tmp_path / "a.h5", counts(3))]).info.times is None
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)

@@ -60,6 +60,25 @@ def test_integrated_and_averaged_pins_and_shutter(tmp_path: Path) -> None:
     np.testing.assert_allclose(monitors["exposure"], 0.075)
 
 
+def test_the_exposure_is_what_the_time_pin_counted(tmp_path: Path) -> None:
+    """C·F of the HSTime pin (formats.md §1.2), not the timer's set value; the shutter correction goes with it."""
+    counted = COUNTS.copy()
+    counted[:, 0] = [74_000, 75_000, 76_000, 70_000]
+    monitors = read_scalers(write_id02(tmp_path / "s.h5", {"HS32C": counted})).monitors
+    t = np.array([0.074, 0.075, 0.076, 0.070])
+    np.testing.assert_allclose(monitors["exposure"], t)
+    by_pin = monitors["PIN2"] * 0.5
+    np.testing.assert_allclose(monitors["I1"], by_pin * (t - 0.005 + 0.003) / (t - 0.005))
+
+
+def test_without_modes_all_pins_are_integrated_and_the_group_may_have_any_name(tmp_path: Path) -> None:
+    path = write_id02(tmp_path / "s.h5")
+    with h5py.File(path, "a") as file:
+        file.move("entry_0000/id02", "entry_0000/beamline 7")
+    monitors = read_scalers(path).monitors
+    np.testing.assert_allclose(monitors["THC1"], (52_000 - 170 * 0.075) * 0.001)
+
+
 @pytest.mark.parametrize(("i0", "i1"), [("PIN1", "PIN2"), ("2", "3"), (2.0, 3.0), (b"PIN1", 3)])
 def test_pins_by_name_or_number(tmp_path: Path, i0: Any, i1: Any) -> None:
     expected = read_scalers(write_id02(tmp_path / "a.h5")).monitors

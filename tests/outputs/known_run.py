@@ -170,9 +170,11 @@ def make_result(n, m=200, seed=3):
     background = Background(0.004 / (1 + curves.q_nm), curves.shared, "frames 0-9, mean of 10")
     scale = ScaleFactor(Uncertain(3.217e-7, 3.9e-9), "water", (1.0, 3.5), 0.4, 1.05, 0.0031, CONTRIBUTIONS)
     standing_out = Quality(*rng.random((5, n)))
+    pixel_mask = np.zeros((30, 40), np.uint16)
+    pixel_mask[:, 7], pixel_mask[3:9, 5:9] = 1, pixel_mask[3:9, 5:9] | 256
     return RunResult(
         HOSTILE_TITLE, curves, background, scale, fits, model, quantities, provenance(), ("times from the scalers",),
-        quality=standing_out,
+        quality=standing_out, pixel_mask=pixel_mask,
     )  # fmt: skip
 
 

@@ -48,6 +48,13 @@ def test_one_frame_or_none_comes_back(result, tmp_path, frames):
     assert_equal(nexus.read_run(tmp_path / "run.nxs"), few)
 
 
+def test_without_images_there_is_no_detector(result, tmp_path):
+    nexus.write_run(dataclasses.replace(result, pixel_mask=None), tmp_path / "run.nxs")
+    assert nexus.read_run(tmp_path / "run.nxs").pixel_mask is None
+    with h5py.File(tmp_path / "run.nxs") as file:
+        assert "instrument" not in file["entry"]
+
+
 def test_a_scale_of_version_0_1_has_no_contributions(result, tmp_path):
     nexus.write_run(result, tmp_path / "run.nxs")
     with h5py.File(tmp_path / "run.nxs", "a") as file:
@@ -89,6 +96,26 @@ def test_uncertainties_carry_units_and_names(result, tmp_path):
         np.testing.assert_array_equal(series["c_nc_systematic"], result.quantities.c_nc_umol_L.systematic)
         np.testing.assert_array_equal(file["entry/curves/I_errors"], result.curves.sigma)
         assert series["flag"].asstr()[13] == "all_zero"
+
+
+def test_a_pixel_mask_is_that_of_nexus_and_small(result, tmp_path):
+    """A field of 32 bits (NXdetector): gap bit 0, dead 1, under responding 2, over responding 3, noisy 4, user 8."""
+    large = np.zeros((2880, 2880), np.uint16)
+    large[::7, 400:] |= 1
+    large[1000:1200, :] |= 256
+    large[np.random.default_rng(4).random(large.shape) < 1e-3] |= 2
+    nexus.write_run(dataclasses.replace(result, pixel_mask=large), tmp_path / "run.nxs")
+    with h5py.File(tmp_path / "run.nxs") as file:
+        assert [file[f"entry/{name}"].attrs["NX_class"] for name in ("instrument", "instrument/detector")] == [
+            *("NXinstrument", "NXdetector")
+        ]
+        mask = file["entry/instrument/detector/pixel_mask"]
+        assert mask.dtype == np.uint32 and mask.compression == "gzip"
+        assert mask.id.get_storage_size() < 1_000_000  # of 33 MB
+        np.testing.assert_array_equal(mask[()], large)
+        for text in ("bit 0: gap", "bit 1: dead", "bit 2: under", "bit 3: over", "bit 4: noisy", "bit 8: user"):
+            assert text in mask.attrs["bits"]
+        assert "as the geometry means" in mask.attrs["orientation"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5 at all"])

@@ -6,8 +6,9 @@ import pytest
 from saxs_pipeline.outputs.figure_files import write_drawings
 from saxs_pipeline.outputs.plot_calibration import UNCERTAIN, UNUSED, draw_glassy_carbon, draw_water
 from saxs_pipeline.outputs.plot_style import BLACK, BLUE
+from saxs_pipeline.science.calibration import StandardMeasurement
 from saxs_pipeline.science.standards import SRM_3600_1_MM, SRM_3600_Q_NM
-from saxs_pipeline.types import ScaleFactor, StandardMeasurement, Uncertain
+from saxs_pipeline.types import ScaleFactor, Uncertain
 
 Q = np.linspace(0.1, 5, 100)
 KNOWN = Uncertain(1.65e-3, 1.6e-5)

@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from saxs_pipeline.science.calibration import glassy_carbon_scale, water_scale
+from saxs_pipeline.science.calibration import StandardMeasurement, glassy_carbon_scale, water_scale
 from saxs_pipeline.science.standards import SRM_3600_1_MM, SRM_3600_Q_NM
-from saxs_pipeline.types import BadInput, StandardMeasurement, Uncertain
+from saxs_pipeline.types import BadInput, Uncertain
 
 Q = np.linspace(0.1, 5, 200)
 WINDOW = (1.0, 4.0)

@@ -12,8 +12,10 @@ import pytest
 from pyFAI.detectors import Detector
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
+from saxs_pipeline.science import binning
 from saxs_pipeline.science import orientation as orient
 from saxs_pipeline.science.orientation import ORIENTATIONS
+from saxs_pipeline.stages import compiled
 from saxs_pipeline.stages.integrate import (
     COMPILE_FROM_PIXELS,
     IntegrationSpec,
@@ -71,7 +73,8 @@ def images():
 def by_pyfai(ai, spec, image, **changes):
     """I and σ of one image, per pixel norm, and the number of pixels, by pyFAI's exact engine."""
     signal = image - spec.pedestal - spec.dark
-    return ai.integrate1d(
+    options = {"mask": spec.mask, "method": ("no", "csr", "python")} | changes
+    result = ai.integrate1d(
         signal,
         BINS,
         unit="q_nm^-1",
@@ -79,8 +82,11 @@ def by_pyfai(ai, spec, image, **changes):
         variance=spec.gain * signal + spec.read_noise**2,
         flat=spec.flat,
         polarization_factor=spec.polarization,
-        **{"mask": spec.mask, "method": ("no", "csr", "python")} | changes,
+        **options,
     )
+    used = result.method  # what is asked for may silently be replaced (formats.md §3.9)
+    assert (used.split, used.algorithm.lower(), used.implementation.lower()) == options["method"]
+    return result
 
 
 def assert_same(curves, k, oracle, norm):
@@ -304,6 +310,82 @@ def test_dummy_saturated_and_nan_pixels_are_left_out(spec, images):
     assert got.notes == ("saturated",)
 
 
+PATHS = {"plain": {}, "compiled": {"pixels": COMPILE_FROM_PIXELS}, "split": {"splitting": "bbox"}}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "int32", "int64", "uint64"])
+def test_the_largest_number_as_dummy_is_left_out_exactly(spec, images, dtype, path):
+    """As an Eiger marks its gaps. A float64 cannot hold 2^64 - 1, nor 2^63 - 1; the number below is no dummy."""
+    top = np.iinfo(dtype).max
+    clean, where = np.minimum(images[:2], 100).astype(dtype), np.zeros(SHAPE, dtype=bool)
+    where[20:40, 30:50] = True
+    spoiled, masked = clean.copy(), replace(spec, key=f"{path} hole", mask=spec.mask | where, **PATHS[path])
+    spoiled[:, where] = top
+    spoiled[:, spec.mask] = top
+    wanted = replace(spec, key=f"{path} {dtype}", dummy=float(top), **PATHS[path])
+    got, expected = integrate(chunk(spoiled), wanted), integrate(chunk(clean), masked)
+    np.testing.assert_allclose(got.counts, expected.counts, atol=1e-6)
+    np.testing.assert_allclose(got.intensity, expected.intensity, rtol=1e-9)
+    assert got.notes == ("", "")  # dummies are not saturated
+    spoiled[:, where] = top - 1
+    near = integrate(chunk(spoiled), replace(wanted, key=f"{path} {dtype} near", saturation=float(top - 1)))
+    np.testing.assert_allclose(near.counts, expected.counts, atol=1e-6)
+    assert near.notes == ("saturated", "saturated")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("dtype", "value", "dummy"),
+    [("uint64", 2**64 - 2, float(2**64)), ("uint64", 2**53, None), ("int64", -(2**63), None)],
+)
+def test_numbers_that_no_sum_could_hold_are_no_counts(spec, images, dtype, value, dummy, path):
+    """In 64 bits a pixel of 2^53 or more would be rounded, two of 2^63 give 0: they are left out, and said to be."""
+    clean, where = images[:1].astype(dtype), np.zeros(SHAPE, dtype=bool)
+    where[20:40, 30:50] = True
+    spoiled = clean.copy()
+    spoiled[:, where] = value
+    got = integrate(chunk(spoiled), replace(spec, key=f"{path} huge {dummy}", dummy=dummy, **PATHS[path]))
+    expected = integrate(chunk(clean), replace(spec, key=f"{path} hole", mask=spec.mask | where, **PATHS[path]))
+    np.testing.assert_allclose(got.counts, expected.counts, atol=1e-6)
+    np.testing.assert_allclose(got.intensity, expected.intensity, rtol=1e-9)
+    assert got.notes == ("saturated",)
+
+
+@pytest.mark.parametrize("summing", [binning.whole_sums, compiled.whole_sums], ids=["plain", "compiled"])
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_sums_of_64_bits_are_those_of_whole_numbers(dtype, summing):
+    """Near the largest counts there are, against Python's own integers: a float64 loses the last bits of the sum."""
+    image = (2**37 - 1 - np.random.default_rng(8).integers(0, 1000, 2**18)).astype(dtype)
+    expected = sum(image.tolist())
+    assert int(float(expected)) != expected
+    bins = binning.WholePixels(np.zeros(image.size, np.uint16), 1)
+    found = summing(image[None], bins, binning.Limits.of(None, 0.0, None))
+    assert found.raw[0].tolist() == [expected] and found.rejected.tolist() == [0]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_a_dummy_reaches_as_far_as_its_delta_and_no_further(spec, images, dtype):
+    """|value - Dummy| <= DDummy means not measured (formats.md §1.3)."""
+    for value, lost in ((-7, 0), (-6, 4), (-2, 4), (-1, 0)):
+        frames = images[:1].astype(dtype)
+        frames[0, 20:22, 30:32] = value
+        got = integrate(chunk(frames), replace(spec, key="delta", dummy=-4.0, dummy_delta=2.0))
+        assert integrate(chunk(images[:1]), spec).counts.sum() - got.counts.sum() == lost
+
+
+@pytest.mark.parametrize(("dummy", "delta"), [(1.0, 0.0), (-1.0, 2.5)])
+def test_flat_and_dark_are_not_looked_through_for_dummies(ai, spec, images, dummy, delta):
+    """pyFAI holds the flat against the dummy, too: with a flat of 1 no pixel would be left (formats.md §3.9)."""
+    plain = replace(spec, key="ones", flat=np.ones(SHAPE), dark=np.ones(SHAPE))
+    got = integrate(chunk(images[:1]), replace(plain, key=f"ones {dummy}", dummy=dummy, dummy_delta=delta))
+    expected = integrate(chunk(images[:1]), plain)
+    np.testing.assert_array_equal(got.counts, expected.counts)
+    np.testing.assert_array_equal(got.intensity, expected.intensity)
+    theirs = by_pyfai(ai, plain, images[0], dummy=dummy, delta_dummy=delta)
+    assert expected.counts.sum() > 0 and theirs.count.sum() == 0  # or the trap is gone, and the words above with it
+
+
 def test_true_zeros_count_where_no_dummy_is_set(spec):
     image = np.zeros((1, *SHAPE), np.uint16)
     image[0, ::2] = 20
@@ -338,3 +420,28 @@ def test_bin_centers_are_linear(spec):
     q = bin_centers(spec)
     np.testing.assert_allclose(np.diff(q), (9.0 - 0.2) / BINS)
     assert q[0] == pytest.approx(0.2 + 8.8 / BINS / 2)
+
+
+def test_a_used_spec_travels_without_any_engine(spec, images):
+    """A pyFAI integrator that was used pickles to megabytes, or loses its engines (formats.md §3.1, §3.7)."""
+    arrays = sum(a.nbytes for a in (spec.mask, spec.dark, spec.dark_variance, spec.flat))
+    before = integrate(chunk(images[:2]), spec)
+    packed = pickle.dumps(spec)
+    assert len(packed) < arrays + 10_000
+    after = integrate(chunk(images[:2]), replace(pickle.loads(packed), key="sent"))
+    np.testing.assert_array_equal(after.intensity, before.intensity)
+
+
+@pytest.mark.parametrize(("splitting", "low", "high"), [("none", -0.03, 0.03), ("full", 0.1, 0.9)])
+def test_only_split_pixels_tie_neighbouring_bins_together(ai, splitting, low, high):
+    """Correlation of neighbouring bins over many frames of photons, 0 without splitting (formats.md §3.3)."""
+    rng, n = np.random.default_rng(6), 300
+    frames = rng.poisson(20, (n, *SHAPE)).astype(np.int32)
+    plain = IntegrationSpec(
+        key=f"correlation {splitting}", geometry=ai.get_config(), solid_angle_sr=1.0, mask=np.zeros(SHAPE, bool),
+        bins=80, q_range_nm=(0.5, 4.0), splitting=splitting, polarization=None, solid_angle=False,
+        gain=1.0, read_noise=0.0, pedestal=0.0,
+    )  # fmt: skip
+    curves = integrate(chunk(frames, 1.0), plain)
+    pulls = (curves.intensity - curves.intensity.mean(axis=0)) / curves.intensity.std(axis=0)
+    assert low < np.mean(pulls[:, 1:] * pulls[:, :-1]) < high
