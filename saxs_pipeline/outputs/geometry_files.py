@@ -97,9 +97,11 @@ def _tilt_rows(result: Calibration) -> Rows:
 
 
 def _beyond(result: Calibration) -> str:
-    """Scatter of the points beyond counting statistics."""
-    scatter = result.rings.fit.scatter * result.rings.fit.camera.distance_m / result.pixel_m[1]
-    return f", {scatter:.2g} px of scatter beyond counting is in the uncertainties" if scatter else ""
+    """Scatter of points and of whole rings beyond counting statistics."""
+    fit = result.rings.fit
+    points, rings = (value * fit.camera.distance_m / result.pixel_m[1] for value in (fit.scatter, fit.ring_scatter))
+    text = f", {points:.2g} px of scatter beyond counting is in the uncertainties" if points else ""
+    return text + (f", so are offsets of {rings:.2g} px of whole rings" if rings else "")
 
 
 def _ring_rows(result: Calibration) -> Rows:

@@ -116,7 +116,8 @@ class CameraFit:
     """Least-squares camera of n ring points.
 
     covariance (5, 5) in the order of Camera; chi2_red of the points with their own uncertainties; scatter (rad): what
-    has to be added to these in quadrature so that it is 1, or 0; residual (n,) = 2θ of the point − 2θ of its ring, rad;
+    has to be added to these in quadrature so that it is 1, or 0; ring_scatter (rad): the same for offsets that all
+    points of a ring have in common; both are in the covariance; residual (n,) = 2θ of the point − 2θ of its ring, rad;
     used (n,): False for outliers.
     """
 
@@ -124,6 +125,7 @@ class CameraFit:
     covariance: Floats
     chi2_red: float
     scatter: float
+    ring_scatter: float
     residual: Floats
     used: Bools
 
@@ -138,7 +140,9 @@ def fit_camera(position_m: Floats, two_theta: Floats, sigma: Floats, start: Came
 
     position_m (n, 2) on the detector, m; two_theta (n,) of their rings and sigma (n,), rad. The scatter, common to all
     points, is what makes χ²_red 1 where it is above (Paule & Mandel 1982, J. Res. NBS 87, 377): where rings are known
-    much better than they are round, bright ones may not outweigh all others. The wavelength is taken as exact.
+    much better than they are round, bright ones may not outweigh all others. Offsets of whole rings, as a thick or
+    double calibrant gives, change no weight, but add to the covariance where chance does not explain them. The
+    wavelength is taken as exact.
     Raises BadInput if the points are too few or do not determine the camera.
     """
     used: Bools = np.ones(len(two_theta), dtype=np.bool_)
@@ -154,9 +158,38 @@ def fit_camera(position_m: Floats, two_theta: Floats, sigma: Floats, start: Came
         if (kept == used).all() and abs(scatter - before) <= 0.01 * float(np.median(total)):
             break
         used = kept
-    weighted = angle_derivatives(position_m[used], camera) / np.hypot(sigma, scatter)[used, None]
+    total = np.hypot(sigma, scatter)[used]
+    weighted = angle_derivatives(position_m[used], camera) / total[:, None]
     chi2_red = float(((residual / sigma)[used] ** 2).sum() / degrees)
-    return CameraFit(camera, _inverse_normal(weighted), chi2_red, scatter, residual, used)
+    own, ring = _inverse_normal(weighted), _Rings.of(residual[used], total, two_theta[used])
+    by_ring = own @ (weighted / total[:, None]).T @ ring.member
+    offset = ring.scatter()
+    return CameraFit(camera, own + offset**2 * by_ring @ by_ring.T, chi2_red, scatter, offset, residual, used)
+
+
+class _Rings(NamedTuple):
+    """Weighted mean residual of each ring (k,), its uncertainty (k,), and which points are its own (n, k)."""
+
+    mean: Floats
+    sigma: Floats
+    member: Floats
+
+    @classmethod
+    def of(cls, residual: Floats, sigma: Floats, two_theta: Floats) -> _Rings:
+        member = (two_theta[:, None] == np.unique(two_theta)).astype(np.float64)
+        weight = sigma**-2 @ member
+        return cls((residual * sigma**-2) @ member / weight, weight**-0.5, member)
+
+    def scatter(self) -> float:
+        """Of the rings' offsets beyond that of their points, rad; 0 where chance alone gives as much."""
+        from scipy.stats import chi2
+
+        if ((self.mean / self.sigma) ** 2).sum() < chi2.isf(_CHANCE, len(self.mean)):
+            return 0.0
+        return _scatter(self.mean, self.sigma, len(self.mean) - 1)
+
+
+_CHANCE = 1e-3
 
 
 _ROUNDS = 20

@@ -158,6 +158,23 @@ def test_scatter_beyond_the_stated_uncertainty_is_found_and_counted():
     assert fit.chi2_red == pytest.approx(25, rel=0.2)
 
 
+def test_offsets_of_whole_rings_are_in_the_uncertainties():
+    """Eight rings, each off as a whole by 2e-5 rad: centre and tilt do not mind, the distance does, as it says."""
+    noise, pulls, scatter = 2e-5, [], []
+    for seed in range(200):
+        offset = np.repeat(2e-5 * np.random.default_rng(1000 + seed).standard_normal(LINES.size), 40)
+        position, ring = points(noise, seed)
+        azimuth = np.tile(np.linspace(-3, 3, 40), LINES.size)
+        position += on_detector(ring + offset, azimuth, TRUTH) - on_detector(ring, azimuth, TRUTH)
+        fit = fit_camera(position, ring, np.full(ring.size, noise), TRUTH)
+        pulls.append((np.array(fit.camera) - np.array(TRUTH)) / np.array(fit.errors))
+        scatter.append(fit.ring_scatter)
+    assert np.median(scatter) == pytest.approx(2e-5, rel=0.3)
+    np.testing.assert_allclose(np.std(pulls, axis=0), 1.0, atol=0.3)
+    honest = [fit_camera(*points(noise, seed), np.full(ring.size, noise), TRUTH).ring_scatter for seed in range(200)]
+    assert np.count_nonzero(honest) <= 2, "rings that are off by chance only have none"
+
+
 def test_outliers_are_left_out_and_named():
     position, ring = points(1e-5)
     bad = np.arange(5, ring.size, 31)
