@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -78,6 +79,7 @@ class Hdf5Source:
             saturation=headers.number(first.header, "saturation_value"),
             warnings=(*warnings, *more, *doubts),
         )
+        self._lock = threading.RLock()  # of the open file: threads may share a source
         self._file: tuple[Path, h5py.File] | None = None
         self._stored: dict[tuple[Path, str], hdf5_frames.Stored] = {}
         self._direct: dict[tuple[Path, str], tuple[tuple[int, ...], DirectReader | None]] = {}
@@ -115,20 +117,24 @@ class Hdf5Source:
         try:
             if not stack.dataset:
                 raise OSError("the file could not be opened")
-            direct = self._direct_reader(stack)
-            if direct is not None:
-                return direct.read(first, out)
-            dataset = self._opened(stack.path)[stack.dataset]
+            with self._lock:
+                direct = self._direct_reader(stack)
+                if direct is None:
+                    return self._by_h5py(self._opened(stack.path)[stack.dataset], first, out)
+            return direct.read(first, out)
         except (BadInput, OSError, KeyError, RuntimeError) as error:
             return [_unreadable(error)] * len(out)
+
+    @staticmethod
+    def _by_h5py(dataset: h5py.Dataset, first: int, out: NDArray[Any]) -> list[str]:
         try:
-            if dataset.ndim == 3 and bitshuffle.is_bitshuffled(dataset):
-                damaged = [bitshuffle.frame_problem(dataset, first + i) for i in range(len(out))]
-                if any(damaged):
-                    return [
-                        f"unreadable: {problem}" if problem else _read_one(dataset, first + i, out[i : i + 1])
-                        for i, problem in enumerate(damaged)
-                    ]
+            shuffled = dataset.ndim == 3 and bitshuffle.is_bitshuffled(dataset)
+            damaged = [shuffled and bitshuffle.frame_problem(dataset, first + i) for i in range(len(out))]
+            if any(damaged):
+                return [
+                    f"unreadable: {problem}" if problem else _read_one(dataset, first + i, out[i : i + 1])
+                    for i, problem in enumerate(damaged)
+                ]
             _read(dataset, first, out)
             return [_not_recorded(dataset, first + i) for i in range(len(out))]
         except (OSError, RuntimeError, ValueError):  # one bad chunk fails the whole slice: find which
@@ -177,7 +183,7 @@ class Hdf5Source:
                 parts.append(np.zeros(stack.n_frames, dtype=np.bool_))
                 sure.append(parts[-1])
                 continue
-            with hdf5_layout.faults(stack.path):
+            with self._lock, hdf5_layout.faults(stack.path):
                 places = self._places(stack)
                 found = hdf5_frames.found(stack.path, self._opened(stack.path)[stack.dataset], places)
             self._final[stack.path, stack.dataset] = found.final
@@ -210,7 +216,7 @@ class Hdf5Source:
         if key not in self._marks:
             marks = [""] * stack.n_frames
             if stack.dataset and not stack.sources:
-                with hdf5_layout.faults(stack.path):
+                with self._lock, hdf5_layout.faults(stack.path):
                     marks = hdf5_frames.fingerprints(stack.path, self._places(stack), self._final.get(key))
             files = ",".join("{}:{}".format(*file_state(file)) for file in stack.files)
             self._marks[key] = [mark or f"{zlib.crc32(files.encode()):08x}" for mark in marks]
@@ -218,8 +224,9 @@ class Hdf5Source:
 
     def close(self) -> None:
         """Release the open file, and forget what was in it: it may have grown when it is opened again."""
-        self._stored, self._marks, self._final = {}, {}, {}
-        self._release()
+        with self._lock:
+            self._stored, self._marks, self._final = {}, {}, {}
+            self._release()
 
     def _release(self) -> None:
         if self._file is not None:
@@ -252,7 +259,7 @@ def _not_recorded(dataset: h5py.Dataset, frame: int) -> str:
     if dataset.chunks is None or dataset.is_virtual or dataset.ndim != 3:
         return ""
     chunk = dataset.id.get_chunk_info_by_coord((frame, 0, 0))
-    return "" if chunk.byte_offset is not None else "not_recorded: the frame was never written to the file"
+    return "" if chunk.byte_offset is not None else direct_chunks.NOT_RECORDED
 
 
 def _stacks(paths: Sequence[Path], detector: str | None) -> tuple[list[Stack], list[str]]:
@@ -268,8 +275,7 @@ def _stacks(paths: Sequence[Path], detector: str | None) -> tuple[list[Stack], l
     model = replace(
         readable[0][0], dataset="", n_frames=sum(stack.n_frames for stack in readable[0]), frame_s=None, sources=()
     )
-    stacks: list[Stack] = []
-    warnings: list[str] = []
+    stacks, warnings = list[Stack](), list[str]()
     for path, item in zip(paths, found, strict=True):
         if isinstance(item, list):
             stacks += item
