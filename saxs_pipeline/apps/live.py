@@ -149,6 +149,7 @@ class Live:
         self._held = self._follower.held
         self._delivered = -1
         self._refusal: _Refusal | None = None
+        self.last_words: Callable[[], None] | None = None
 
     def step(self) -> State:
         """Look for frames, process some, publish; write the results when the scan has ended or stalls.
@@ -267,8 +268,12 @@ class Live:
         if state == "stalled":  # the result has a row for each frame that is still to come, too
             self._publish(state=state, message=f"results are in {folder.name}/; waiting for more frames")
             return
-        message = f"results are in {folder.name}/"
-        self._publish(state=state, message=message, **self._final(result))
+        self.last_words = partial(self._finish, result, f"results are in {folder.name}/")
+        self.last_words()
+
+    def _finish(self, result: RunResult, message: str) -> None:
+        """Say so; checkpoints go. Interrupted, it is done again."""
+        self._publish(state="finished", message=message, **self._final(result))
         self._claim.end("finished", message)
 
     def _final(self, result: RunResult) -> dict[str, Any]:
@@ -337,9 +342,10 @@ def follow(
             threading.Event().wait()
         except KeyboardInterrupt:
             live.flush()
-            if not claim.finished:
+            if live.last_words is None:
                 raise
             signal.setitimer(signal.ITIMER_REAL, 0)  # it has arrived, and need not be raised again
+            live.last_words()
             teller.tell(latest.pull())
         except BadInput:
             with suppress(BadInput):  # a full disk, which is what is being said

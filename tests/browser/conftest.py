@@ -87,7 +87,7 @@ class Reader:
     def ask(self, expression: str) -> Any:
         return self.page.evaluate(expression)
 
-    def until(self, expression: str, seconds: float = 10) -> None:
+    def until(self, expression: str, seconds: float = 60) -> None:
         """Wait for something to be true in the page (the page's own policy forbids to wait inside it)."""
         end = time.monotonic() + seconds
         while not self._holds(expression):
