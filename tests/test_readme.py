@@ -17,6 +17,7 @@ from saxs_pipeline.outputs.flags import MEANING
 from saxs_pipeline.outputs.tables import COLUMNS
 from saxs_pipeline.reaction_config import AliquotTable
 from tests.conftest import ROOT, command, variant
+from tests.system.test_reaction import assert_scan
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHELL = [block.strip().splitlines() for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)]
@@ -81,7 +82,8 @@ def test_the_reaction_of_the_readme(tmp_path):
         done = shell(line, tmp_path)
         assert done.returncode == 0, (line, done.stderr)
         assert done.stdout.strip(), line
-    for made in ("published/scan.csv", "circle/results/comparison/report.html", "growth/growth_rate.csv"):
+    assert_scan("published", tmp_path / "published")
+    for made in ("circle/results/comparison/report.html", "growth/growth_rate.csv"):
         assert (tmp_path / made).exists()
 
 
