@@ -216,8 +216,11 @@ class Intensity(Section):
             raise misplaced("transmission", "monitor I0 (before the sample) needs `transmission`, and only I0 does")
         if self.monitor_uncertainty is not None and self.monitor in (None, "none"):
             raise misplaced("monitor_uncertainty", "there is no monitor (`intensity.monitor`) that could be uncertain")
-        if self.monitor_uncertainty is not None and not self.monitor_uncertainty < 1:
-            raise misplaced("monitor_uncertainty", "it is relative: write it like '0.2 %'")
+        if self.monitor_uncertainty is not None and not self.monitor_uncertainty < 0.1:
+            share = f"{100 * self.monitor_uncertainty:g} %"
+            raise misplaced(
+                "monitor_uncertainty", f"{share} of a reading is no monitor; write it like '0.2 %', or 0.002"
+            )
         if self.transmission is not None and not 0 < self.transmission.value <= 1:
             raise misplaced("transmission", f"a transmission lies between 0 and 1, got {self.transmission.value:g}")
         return self

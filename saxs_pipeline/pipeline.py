@@ -161,7 +161,8 @@ def _doubts(plan: Plan, curves: Curves, quantities: Quantities | None) -> list[s
     chi2 = quantities.chi2_red[curves.usable]
     if np.isfinite(chi2).any() and np.nanmedian(chi2) > POOR:
         found.append(
-            f"median χ²_red {np.nanmedian(chi2):.3g}: the model does not describe the curves, or σ is too small"
+            f"median χ²_red {np.nanmedian(chi2):.3g}: the model does not describe the curves, or σ is too small, or "
+            "mask, orientation or beam centre are wrong"
         )
     return found
 

@@ -39,7 +39,7 @@ radian = [] = rad
 degree = 0.017453292519943295 * radian = deg
 percent = 0.01 = %
 dimensionless = 1
-angstrom = 1e-10 * meter = Å = Angstrom
+angstrom = 1e-10 * meter = Å = Angstrom = A
 liter = 1e-3 * meter ** 3 = L = l = litre
 molar = mole / liter = M
 joule = 1e3 * gram * meter ** 2 / second ** 2 = J

@@ -130,6 +130,8 @@ def test_all_mistakes_are_reported_at_once_with_their_places(folder):
         ("bins: 200", "bins: many", "integration.bins", "integer"),
         ("monitor: I1, ", "", "intensity", "divided by"),
         ("monitor: I1", "monitor: I0", "intensity.transmission", "transmission"),
+        ("monitor: I1", "monitor: I1, monitor_uncertainty: 0.3", "intensity.monitor_uncertainty", "30 % of a reading"),
+        ("monitor: I1", "monitor: none, monitor_uncertainty: 0.3 %", "intensity.monitor_uncertainty", "no monitor"),
         ("monitor: I1", "monitor: I0, transmission: 1.2", "intensity.transmission", "between 0 and 1"),
         ("polarization: 0.97", "polarization: 2", "corrections.polarization", "1"),
         (", polarization: 0.97", "", "corrections.polarization", "missing"),

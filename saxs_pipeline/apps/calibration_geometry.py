@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -60,7 +61,8 @@ def calibrate(request: Request) -> Rows:
         raise BadInput(f"{_named(request.frames)}: {error}") from None
     from saxs_pipeline.outputs import geometry_files
 
-    rows = [*rows, ("pixels", left_out), *geometry_files.summary(result), *_advice(detector, request)]
+    doubts = [("note", text) for text in _contradictions(info, wavelength, detector)]
+    rows = [*rows, ("pixels", left_out), *geometry_files.summary(result), *doubts, *_advice(detector, request)]
     _write(result, detector, rows, request.out)
     return rows
 
@@ -108,6 +110,23 @@ def _advice(detector: Any, request: Request) -> Rows:
         )
         return [("note", said)]
     return []
+
+
+def _contradictions(info: SourceInfo, wavelength_m: float, detector: Any) -> list[str]:
+    """What was given and is not what the frames' header says: a wrong energy or pixel size hides in the distance."""
+    header, found = info.geometry, list[str]()
+    if header is None:
+        return found
+    if header.wavelength_m and not math.isclose(header.wavelength_m, wavelength_m, rel_tol=_AGREE):
+        keV = [geometry.HC_KEV_M / length for length in (header.wavelength_m, wavelength_m)]
+        found.append(f"the header says {keV[0]:.6g} keV, not {keV[1]:.6g} keV: the distance depends on which is right")
+    if not math.isclose(header.pixel2_m, detector.pixel2, rel_tol=_AGREE):
+        um = [1e6 * size for size in (header.pixel2_m, detector.pixel2)]
+        found.append(f"the header says pixels of {um[0]:.6g} µm, not {um[1]:.6g} µm: the distance depends on it")
+    return found
+
+
+_AGREE = 1e-3
 
 
 # --- inputs ----------------------------------------------------------------------------------------------------------

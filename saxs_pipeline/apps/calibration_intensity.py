@@ -178,7 +178,7 @@ def _over_background(found: _Found) -> str:
 
 def _flatness_text(scale: ScaleFactor, tolerated: float) -> str:
     text = f"slope {scale.slope_over_sigma:+.2f} σ, {scale.drift:+.2%} across the window"
-    return f"{text} (refused beyond {MAX_SIGMA:g} σ and {tolerated:.0%})"
+    return f"{text} (refused only where both exceed {MAX_SIGMA:g} σ and {tolerated:.0%})"
 
 
 def _known_text(run: RunFile, known: Uncertain) -> str:

@@ -47,8 +47,9 @@ def check(run: RunFile) -> Rows:
         ("frames", _frames_text(series.info)),
         _time_row(series.start_s + 0.5 * series.exposure_s),
         ("time source", series.time_origin),
-        ("monitor", f"{run.config.intensity.monitor}: {_range_text(series.monitor)}"),
+        ("monitor", _monitor_text(run.config.intensity, series)),
         *_geometry_rows(spec),
+        *_option_rows(run, spec),
         *_reference_rows(run),
         ("background", _background_text(run, series)),
         ("model", "Gaussian spheres + constant" if run.config.model else "none: stops at I(q)"),
@@ -172,6 +173,27 @@ def _geometry_rows(spec: IntegrationSpec) -> Rows:
         ("q range", f"{q.min():.4g} to {q.max():.4g} 1/nm on the detector"),
         ("q bins", f"{spec.bins} in {spec.q_range_nm[0]:g} to {spec.q_range_nm[1]:g} 1/nm, {spec.splitting} splitting"),
     ]
+
+
+def _monitor_text(intensity: Intensity, series: FrameSeries) -> str:
+    relative = intensity.monitor_uncertainty
+    each = "" if relative is None else f", each ± {100 * relative:.2g} %"
+    return f"{intensity.monitor}: {_range_text(series.monitor)}{each}"
+
+
+def _option_rows(run: RunFile, spec: IntegrationSpec) -> Rows:
+    """What is switched on besides."""
+    rows, rebin = [], run.config.rebin
+    if spec.orientation != "none":
+        rows.append(("orientation", f"{spec.orientation} of the stored images"))
+    if spec.clip is not None:
+        rows.append(("outliers", f"left out beyond {spec.clip.threshold:g} σ of their bin (sigma_clip)"))
+    if rebin is not None:
+        bins = Plan(run.config, None, None, spec, None, 1.0).q_nm.size
+        rows.append(("re-binned", f"to {bins} of {rebin.bins} {rebin.spacing} bins, those that hold any of the above"))
+    if spec.device != "cpu":
+        rows.append(("device", spec.device))
+    return rows
 
 
 def _reference_rows(run: RunFile) -> Rows:

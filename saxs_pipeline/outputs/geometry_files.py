@@ -118,16 +118,17 @@ def _ring_rows(result: Calibration) -> Rows:
 
 def notes(result: Calibration) -> Rows:
     """What a reader of the numbers should know besides."""
-    reach = _reach(result)
-    if reach is None:
-        return []
-    return [
-        (
-            "note",
+    reach, found = _reach(result), []
+    if reach is not None:
+        found.append(
             f"the rings widen outward, as with a calibrant that reaches ±{1e3 * reach:.2g} mm along the beam (standard "
-            "deviation); the distance is that of its middle",
+            "deviation); the distance is that of its middle"
         )
-    ]
+    if result.rings.fit.ring_scatter > 0:
+        found.append(
+            "whole rings lie off: are energy, pixel size and calibrant right, and are the rings single ones (picture)?"
+        )
+    return [("note", text) for text in found]
 
 
 def _reach(result: Calibration) -> float | None:

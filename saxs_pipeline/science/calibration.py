@@ -67,7 +67,10 @@ def water_scale(
     where = f"water window {window_nm[0]:g}-{window_nm[1]:g} 1/nm"
     inside = usable(measured, window_nm)
     if inside.sum() < FEWEST_WATER:
-        raise BadInput(f"{where}: holds {inside.sum()} usable q bins, 5 are needed; widen intensity.water.window")
+        raise BadInput(
+            f"{where}: holds {inside.sum()} usable q bins, {FEWEST_WATER} are needed; the data reach from "
+            f"{measured.q_nm[0]:.3g} to {measured.q_nm[-1]:.3g} 1/nm: change intensity.water.window"
+        )
     known = np.full(inside.sum(), cross_section.value)
     found = _compare(measured, inside, known, measured.pixels[inside])
     if found.share.value < 5 * found.share.error:
@@ -79,7 +82,7 @@ def water_scale(
     if found.changes(WATER_DRIFT):
         raise BadInput(
             f"{where}: not flat, it changes by {found.drift:+.1%} across the window ({found.slope_over_sigma:+.1f} σ); "
-            "choose another intensity.water.window or check the empty-cell measurement"
+            "choose another intensity.water.window, or check corrections.mask and the empty-cell measurement"
         )
     known_rel = ("cross section", cross_section.relative)
     return _scale(measured, found, known_rel, names=("water", "empty cell"), window_nm=window_nm, method=method)

@@ -78,6 +78,15 @@ def test_the_sample_data_with_dark_and_mask_and_the_energy_of_its_header(tmp_pat
     assert "corrections.mask" in said(rows, "note")
 
 
+def test_an_energy_and_pixels_other_than_the_headers_are_said(tmp_path):
+    """Both only change the distance that is found; the rings alone hardly tell."""
+    frame, mask = SAMPLE / "raw/agbh_rayonix_00005_00.h5", SAMPLE / "mask.edf"
+    rows = fit(tmp_path, frame, energy="12 keV", mask=mask, pixel_size="300 um")[1]
+    assert "the header says 18 keV, not 12 keV" in said(rows, "note")
+    assert "the header says pixels of 354.167 µm, not 300 µm" in said(rows, "note")
+    assert "whole rings lie off" in said(rows, "note")
+
+
 @pytest.mark.parametrize("centre", [(233.0, 120.0), (6.0, 9.0)])
 def test_the_beam_near_an_edge(tmp_path, centre):
     setup = replace(NEAR, centre_px=centre, tilt=1.0, plane=30.0)

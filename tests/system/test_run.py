@@ -234,6 +234,22 @@ def test_check_says_what_a_run_would_do(beamtime):
     assert not (beamtime / "nothing").exists()
 
 
+def test_check_says_what_is_switched_on(beamtime):
+    path = variant(
+        beamtime,
+        "check_options",
+        ("  monitor: I1", "  monitor: I1\n  monitor_uncertainty: 0.2 %\n "),
+        ("  solid_angle: true", "  solid_angle: true\n  sigma_clip: {threshold: 6}"),
+        ("integration:", "rebin: {bins: 60, spacing: log}\n\nintegration:"),
+        ("data:\n", "data:\n  orientation: rotate_180\n"),
+    )
+    done = invoke("check", path)
+    assert done.returncode == 0, done.stderr
+    for text in ("each ± 0.2 %", "beyond 6 σ", "of 60 log bins", "rotate_180"):
+        assert text in done.stdout
+    assert "rotate" not in invoke("check", beamtime / "run.yaml").stdout
+
+
 def test_inspect_shows_what_is_in_every_kind_of_file(beamtime, results):
     for path, texts in {
         next(beamtime.glob("raw/cdse_rayonix*")): ("480 × 480", "beam centre", "18 keV"),
