@@ -93,7 +93,7 @@ def test_ice_and_steam_are_refused(celsius):
 def test_the_values_are_those_of_the_certificate(real_data):
     path = real_data / "srm3600" / "srm3600.csv"
     if not path.exists():
-        pytest.skip(f"no {path}")
+        pytest.skip(f"no {path}: set SAXS_REAL_DATA to the folder of real data")
     table = np.loadtxt(path, delimiter=",")
     np.testing.assert_allclose(SRM_3600_Q_NM, 10 * table[:, 0], rtol=1e-12)
     np.testing.assert_allclose(SRM_3600_1_MM, table[:, 1] / 10, rtol=1e-12)
