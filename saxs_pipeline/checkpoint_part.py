@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saxs_pipeline.size_distribution import PER_FRAME, SHAPE_COLUMNS, SIZE_COLUMNS, SizeDistributions
 from saxs_pipeline.types import ChunkResult, Curves, FitTable
 
 _CURVES = {
@@ -27,8 +28,14 @@ _FITS = {"values": "n4", "covariance": "n44", "chi2_red": "n", "n_points": "n", 
 _MODEL = {"model": "nm"}
 _PER_BIN = {"q_nm": "m", "shared": "m", "dark_sigma": "m", "taken_off": "m"}
 _SCALARS = {"scale_rel": "", "factor_rel": "", "taken_off_rel": ""}
-_GROUND = {**_PER_BIN, **_SCALARS, "amplitude": ""}
-_SHAPES = {**_GROUND, **_CURVES, **_FITS, **_MODEL}
+_SIZES = {f"sizes_{name}": "nk" for name in PER_FRAME} | {
+    "sizes_values": "nv",
+    "sizes_errors": "nv",
+    "sizes_shape": "ns",
+}
+_SIZE_GROUND = {"sizes_radius_nm": "k", "sizes_bin_nm": "k", "sizes_scale_rel": "", "sizes_absolute": ""}
+_GROUND = {**_PER_BIN, **_SCALARS, "amplitude": "", **_SIZE_GROUND}
+_SHAPES = {**_GROUND, **_CURVES, **_FITS, **_MODEL, **_SIZES}
 _TYPES: Mapping[str, Any] = {"n_points": np.int64, "converged": np.bool_}
 _TEXTS = ("plan", "keys", "unit", "correlated")
 
@@ -90,6 +97,9 @@ def pack(chunk: ChunkResult) -> Part:
         words["flags"] = fits.flags
     if chunk.model is not None:
         arrays["model"] = chunk.model
+    if chunk.sizes is not None:
+        arrays |= {name: np.asarray(getattr(chunk.sizes, name[6:]), np.float64) for name in (*_SIZES, *_SIZE_GROUND)}
+        words["size_flags"] = chunk.sizes.flags
     part = Part(arrays, words, curves.unit, curves.correlated)
     _check(part)
     return part
@@ -112,7 +122,15 @@ def unpack(part: Part) -> ChunkResult:
     if "values" in arrays:
         table: dict[str, Any] = {name: arrays[name] for name in _FITS}
         fits = FitTable(index=index, flags=part.words["flags"], amplitude=float(arrays["amplitude"]), **table)
-    return ChunkResult(curves, fits, arrays.get("model"))
+    return ChunkResult(curves, fits, arrays.get("model"), _sizes_in(part))
+
+
+def _sizes_in(part: Part) -> SizeDistributions | None:
+    if "sizes_values" not in part.arrays:
+        return None
+    numbers: dict[str, Any] = {name[6:]: part.arrays[name] for name in (*_SIZES, *_SIZE_GROUND)}
+    numbers |= {"scale_rel": float(numbers["scale_rel"]), "absolute": bool(numbers["absolute"])}
+    return SizeDistributions(flags=part.words["size_flags"], **numbers)
 
 
 def join(runs: Sequence[Run]) -> Part:
@@ -167,15 +185,18 @@ def read_keys(path: Path) -> frozenset[str]:
 
 def _check(part: Part) -> None:
     """Raise ValueError unless all that a part needs is there, in shape and type."""
-    fits = "values" in part.arrays
+    fits, sizes = "values" in part.arrays, "sizes_values" in part.arrays
     expected = {*_PER_BIN, *_SCALARS, *_CURVES, *((*_FITS, "amplitude") if fits else ())}
-    if part.arrays.keys() - {"model"} != expected or part.words.keys() != {"problems", "notes", *["flags"] * fits}:
+    expected |= {*_SIZES, *_SIZE_GROUND} if sizes else set()
+    words = {"problems", "notes", *["flags"] * fits, *["size_flags"] * sizes}
+    if part.arrays.keys() - {"model"} != expected or part.words.keys() != words:
         raise ValueError("other arrays")
     if not isinstance(part.unit, str) or not isinstance(part.correlated, bool):
         raise ValueError("other texts")
     if any(len(words) != len(part) or not _are_texts(words) for words in part.words.values()):
         raise ValueError("other texts")
-    size = {"n": len(part), "m": part.arrays["q_nm"].size, "4": 4}
+    size = {"n": len(part), "m": part.arrays["q_nm"].size, "4": 4, "v": len(SIZE_COLUMNS), "s": len(SHAPE_COLUMNS)}
+    size["k"] = part.arrays["sizes_radius_nm"].size if sizes else 0
     for name, array in part.arrays.items():
         shape = tuple(size[letter] for letter in _SHAPES[name])
         if array.shape != shape or array.dtype != _TYPES.get(name, np.float64):

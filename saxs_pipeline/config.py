@@ -34,6 +34,7 @@ from saxs_pipeline.fields import (
 )
 from saxs_pipeline.reaction_config import AliquotTable, Kinetics
 from saxs_pipeline.science.standards import water_cross_section
+from saxs_pipeline.sizes_config import Sizes
 from saxs_pipeline.types import BadInput, Uncertain
 
 # --- geometry and corrections ----------------------------------------------------------------------------------------
@@ -323,6 +324,7 @@ class RunConfig(Section):
     background: BackgroundChoice | None = None
     sample: Sample | None = None
     model: Model | None = None
+    sizes: Sizes | None = None
     kinetics: Kinetics | None = None
     aliquots: AliquotTable | None = None
     engine: Engine = Engine()
@@ -358,11 +360,12 @@ class RunConfig(Section):
             raise misplaced("engine", f"`device: {self.engine.device}` adds whole pixels up: give `splitting: none`")
 
     def _check_model_window(self) -> None:
-        if self.model is None or self.integration is None:
+        if self.integration is None:
             return
         low, high = self.integration.q_min, self.integration.q_max
-        if self.model.q_min < low * (1 - 1e-9) or self.model.q_max > high * (1 + 1e-9):
-            raise misplaced("model", f"the fit's q range must lie within the integrated one, {low:g} to {high:g} 1/nm")
+        for key, section, whose in (("model", self.model, "the fit's"), ("sizes", self.sizes, "their")):
+            if section is not None and (section.q_min < low * (1 - 1e-9) or section.q_max > high * (1 + 1e-9)):
+                raise misplaced(key, f"{whose} q range must lie within the integrated one, {low:g} to {high:g} 1/nm")
 
     def _check_concentrations(self) -> None:
         """The kinetic model and a fitted scale of aliquots need c_NC of the series."""

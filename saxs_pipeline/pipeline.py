@@ -27,16 +27,20 @@ from saxs_pipeline.stages.compare import compare
 from saxs_pipeline.stages.fit import POOR, fit, poor, refit_weak
 from saxs_pipeline.stages.kinetic_problem import ROUGH_ETA
 from saxs_pipeline.stages.overlay import outside, overlay
+from saxs_pipeline.stages.sizes import size_distributions
 from saxs_pipeline.types import BadInput, ChunkResult, Curves, FitTable, Provenance, Quantities, RunResult
 
 
 def process(plan: Plan, start: int, stop: int) -> ChunkResult:
     """Frames start … stop - 1 through the chain; the result does not depend on how the frames are cut into chunks."""
     curves = reduce.subtract(plan.curves_of(start, stop), plan.background)
+    sizes = None
+    if plan.config.sizes is not None:
+        sizes = size_distributions(curves, plan.config.sizes, plan.config.sample, plan.energy_keV)
     if plan.config.model is None:
-        return ChunkResult(curves, None, None)
+        return ChunkResult(curves, None, None, sizes)
     fits, model = fit(curves, plan.config.model, plan.factor)
-    return ChunkResult(curves, fits, model)
+    return ChunkResult(curves, fits, model, sizes)
 
 
 def finish(plan: Plan, frames: ChunkResult, provenance: Provenance) -> RunResult:
@@ -64,6 +68,7 @@ def finish(plan: Plan, frames: ChunkResult, provenance: Provenance) -> RunResult
         ),
         quality=judged,
         pixel_mask=_pixel_mask(plan),
+        sizes=frames.sizes,
     )
 
 

@@ -62,6 +62,7 @@ class Plan:
             "scale": None if self.scale is None else self.scale.factor,
             "factor": self.factor,
             "model": None if config.model is None else config.model.model_dump(),
+            "sizes": None if config.sizes is None else config.sizes.model_dump(),
             "rebin": None if config.rebin is None else config.rebin.model_dump(),
         }
         content = hashlib.sha256(json.dumps(numbers, sort_keys=True).encode())

@@ -36,6 +36,9 @@ class SizeDistributions:
     - `at_limit`: the distribution runs into an end of the radii
     - `coarse_bins`: a bin is wider than half of what a single size would show: the bins limit the resolution
     - `not_measured`: too few points; all is NaN
+
+    absolute: whether the fractions are such, and not in an arbitrary unit; scale_rel: their relative systematic
+    uncertainty, one for all frames.
     """
 
     radius_nm: Floats
@@ -48,6 +51,8 @@ class SizeDistributions:
     errors: Floats
     shape: Floats
     flags: tuple[str, ...]
+    scale_rel: float = 0.0
+    absolute: bool = False
 
     def value(self, column: str) -> Floats:
         """One of SIZE_COLUMNS or SHAPE_COLUMNS, (n,)."""
@@ -75,5 +80,6 @@ class SizeDistributions:
         return replace(parts[0], **stacked, flags=tuple(flag for p in parts for flag in p.flags))
 
 
-PER_FRAME = tuple(f.name for f in fields(SizeDistributions) if f.name not in ("radius_nm", "bin_nm", "flags"))
+_NOT = ("radius_nm", "bin_nm", "flags", "scale_rel", "absolute")
+PER_FRAME = tuple(f.name for f in fields(SizeDistributions) if f.name not in _NOT)
 """Arrays of SizeDistributions with one row per frame."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from saxs_pipeline.quality import Quality
     from saxs_pipeline.reaction import Comparison, ScaledAliquots, SeriesAnalysis
+    from saxs_pipeline.size_distribution import SizeDistributions
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -308,11 +309,12 @@ class FitTable:
 
 @dataclass(frozen=True, eq=False)
 class ChunkResult:
-    """What some frames give: their reduced curves and, with a model, their fits and the fitted curves (n, m)."""
+    """What some frames give: their reduced curves; with a model their fits and the fitted curves (n, m); sizes."""
 
     curves: Curves
     fits: FitTable | None
     model: Floats | None
+    sizes: SizeDistributions | None = None
 
 
 class Estimate(NamedTuple):
@@ -387,3 +389,4 @@ class RunResult:
     aliquots: ScaledAliquots | None = None
     quality: Quality | None = None
     pixel_mask: NDArray[np.uint16] | None = None
+    sizes: SizeDistributions | None = None

@@ -133,7 +133,7 @@ def _process(
 
 def write(result: RunResult, run: RunFile, *, timings: Timings | None = None) -> Path:
     """All results into the output folder, complete or not at all; returns the folder."""
-    from saxs_pipeline.outputs import nexus, nxcansas, plots, reaction_tables, report, tables
+    from saxs_pipeline.outputs import nexus, nxcansas, plots, reaction_tables, report, size_tables, tables
 
     folder, timings = run.config.output.folder, {} if timings is None else timings
     frames = [frame for frame in run.config.output.curves if frame < len(result.curves.index)]
@@ -142,6 +142,7 @@ def write(result: RunResult, run: RunFile, *, timings: Timings | None = None) ->
             tables.write_series(result, staging / "series.csv")
             tables.write_curves(result, staging / "curves", frames)
             reaction_tables.write_reaction(result, staging)
+            size_tables.write_sizes(result, staging / "sizes.csv")
             nexus.write_run(result, staging / "run.nxs")
             nxcansas.write(result, staging / "run_nxcansas.h5")
         with _timed(timings, "figures"):

@@ -53,6 +53,7 @@ def check(run: RunFile) -> Rows:
         *_reference_rows(run),
         ("background", _background_text(run, series)),
         ("model", "Gaussian spheres + constant" if run.config.model else "none: stops at I(q)"),
+        *_size_rows(run),
         *reaction,
         ("memory", _memory_text(series.info, spec, run.config.engine)),
         ("results", str(run.config.output.folder)),
@@ -252,3 +253,11 @@ def _memory_text(info: SourceInfo, spec: IntegrationSpec, settings: Engine) -> s
     chunks = engine.workers(settings) * max(BLOCK_BYTES, pixels * info.dtype.itemsize)
     working = pixels * 8 * 8 + info.n_frames * spec.bins * 8 * 10
     return f"about {(chunks + working) / 2**20:.0f} MiB above the libraries, {engine.workers(settings)} workers"
+
+
+def _size_rows(run: RunFile) -> list[tuple[str, str]]:
+    sizes = run.config.sizes
+    if sizes is None:
+        return []
+    low, high = sizes.radius
+    return [("sizes", f"distributions without a shape assumption, {sizes.bins} radii from {low:g} to {high:g} nm")]

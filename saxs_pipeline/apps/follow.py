@@ -315,8 +315,8 @@ def _absent_numbers(paths: Sequence[Path]) -> list[tuple[int, int]]:
 
 
 def _bare(prepared: Plan) -> Plan:
-    """The plan without fits."""
-    return replace(prepared, config=prepared.config.model_copy(update={"model": None}))
+    """The plan without fits and size distributions."""
+    return replace(prepared, config=prepared.config.model_copy(update={"model": None, "sizes": None}))
 
 
 def _numbered(frames: ChunkResult, numbers: Sequence[int]) -> ChunkResult:

@@ -7,6 +7,7 @@
     quality/     NXdata    mean intensity, pixels, χ² against the frames around, monitor
     instrument/detector/   pixel_mask: which pixels are in no sum, and why
     fit/         NXparameters, one row per frame, with their covariance; model/ NXdata the fitted curves
+    sizes/       NXdata    size distributions without a shape assumption (see nexus_sizes)
     background/  NXdata    B(q), which was subtracted
     scale/       NXparameters of the absolute scale
     analysis/    NXprocess what the series says about the reaction (see nexus_reaction)
@@ -26,7 +27,7 @@ import h5py
 import numpy as np
 
 from saxs_pipeline import __version__
-from saxs_pipeline.outputs import nexus_reaction
+from saxs_pipeline.outputs import nexus_reaction, nexus_sizes
 from saxs_pipeline.outputs.hdf5 import written_at_once
 from saxs_pipeline.outputs.nexus_groups import group_of, mark_plot, put_array, put_texts, text_in, texts_in
 from saxs_pipeline.quality import Quality
@@ -82,6 +83,8 @@ def write_run(result: RunResult, path: Path) -> None:
             _write_pixel_mask(entry, result.pixel_mask)
         if result.quantities is not None:
             _write_series(entry, result.quantities, result.curves.unit)
+        if result.sizes is not None:
+            nexus_sizes.write(entry, result.sizes, result.curves)
         nexus_reaction.write(entry, result)
         _write_provenance(entry, result)
         reported = result.quantities is not None and bool(np.isfinite(result.quantities.radius_nm.value).any())
@@ -270,6 +273,7 @@ def _read_entry(entry: h5py.Group) -> RunResult:
         comparison=nexus_reaction.read_comparison(entry["kinetics"]) if "kinetics" in entry else None,
         aliquots=nexus_reaction.read_aliquots(entry["aliquots"]) if "aliquots" in entry else None,
         quality=Quality(*(entry["quality"][name][()] for name in _QUALITY)) if "quality" in entry else None,
+        sizes=nexus_sizes.read(entry["sizes"]) if "sizes" in entry else None,
         pixel_mask=entry[_PIXEL_MASK][()].astype(np.uint16) if _PIXEL_MASK in entry else None,
     )
 

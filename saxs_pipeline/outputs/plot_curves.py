@@ -209,15 +209,15 @@ def _draw_map(
     """Cells reach half-way to the neighbouring frames and bins; rasterised also in SVG."""
     rows = np.flatnonzero(axis.visible)
     rows = rows[np.argsort(axis.seconds[rows], kind="stable")]
-    times = _edges(axis.seconds[rows], logarithmic=axis.logarithmic)
-    mesh = ax.pcolormesh(times, _edges(result.curves.q_nm), values[rows].T, norm=norm, cmap=cmap, rasterized=True)
+    times = edges(axis.seconds[rows], logarithmic=axis.logarithmic)
+    mesh = ax.pcolormesh(times, edges(result.curves.q_nm), values[rows].T, norm=norm, cmap=cmap, rasterized=True)
     ax.set_xlim(times[0], times[-1])
     ax.tick_params(which="both", direction="out", top=False, right=False)
     bar = figure.colorbar(mesh, ax=ax, label=label, extend="both", pad=0.015, aspect=30, fraction=0.06)
     bar.outline.set_linewidth(0.6)
 
 
-def _edges(centres: Floats, *, logarithmic: bool = False) -> Floats:
+def edges(centres: Floats, *, logarithmic: bool = False) -> Floats:
     """Borders half-way between centres, (n + 1,), geometrically if `logarithmic`."""
     x = np.log(centres) if logarithmic else centres
     middle = 0.5 * (x[1:] + x[:-1])

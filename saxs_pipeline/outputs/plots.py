@@ -12,15 +12,17 @@ from saxs_pipeline.outputs.plot_kinetics import draw_kinetics
 from saxs_pipeline.outputs.plot_quality import draw_quality
 from saxs_pipeline.outputs.plot_reaction import draw_reaction
 from saxs_pipeline.outputs.plot_series import draw_concentration_yield, draw_radius
+from saxs_pipeline.outputs.plot_sizes import draw_sizes
 from saxs_pipeline.types import RunResult
 
 
 def write_figures(result: RunResult, folder: Path, curves: Sequence[int] = ()) -> list[FigureFiles]:
     """Write the figures that the run supports to folder/<name>.png and .svg; the same run gives the same bytes.
 
-    Names, in order: radius, concentration_yield, reaction, kinetics, curves, heatmap, residuals, quality. `curves`:
-    frame numbers to draw in `curves`; without them about six are chosen. Without a model there are curves, heatmap and
-    quality at most; reaction needs an analysis, kinetics a comparison. OSError if the folder cannot be written.
+    Names, in order: radius, concentration_yield, reaction, kinetics, curves, heatmap, residuals, sizes, quality.
+    `curves`: frame numbers to draw in `curves` and `sizes`; without them about six are chosen. Without a model there are
+    curves, heatmap, sizes and quality at most; reaction needs an analysis, kinetics a comparison, sizes the section of
+    that name. OSError if the folder cannot be written.
     """
     drawings = (
         partial(draw_radius, result),
@@ -30,6 +32,7 @@ def write_figures(result: RunResult, folder: Path, curves: Sequence[int] = ()) -
         partial(draw_curves, result, curves),
         partial(draw_heatmap, result),
         partial(draw_residuals, result),
+        partial(draw_sizes, result, curves),
         partial(draw_quality, result),
     )
     return write_drawings(drawings, folder)

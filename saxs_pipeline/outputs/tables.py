@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from saxs_pipeline.outputs.flags import count_words, frame_flags, has_word, independent, sound
+from saxs_pipeline.outputs.size_tables import size_rows
 from saxs_pipeline.reaction import BuildUp, Comparison, KineticParameter, Phase, ScaledAliquots, SeriesAnalysis
 from saxs_pipeline.types import BadInput, Curves, Estimate, Floats, Quantities, RunResult, ScaleFactor, Uncertain
 
@@ -153,6 +154,8 @@ def summary(result: RunResult) -> list[tuple[str, str]]:
     rows = _frame_rows(result)
     if result.quantities is not None:
         rows += _quantity_rows(result, result.quantities)
+    if result.sizes is not None:
+        rows += size_rows(result.sizes)
     if result.scale is not None:
         rows.append(("absolute scale", _scale_text(result.scale)))
     if result.background is not None:

@@ -47,6 +47,8 @@ _UNDONE = 0.5  # share of the smearing
 _POOR = 2.0  # reduced χ²
 _AT_END = 0.1  # of the highest density
 _MIN_POINTS = 10
+_SMOOTHER = 13  # tries
+PEN = 2.0
 _PERCENT = (15.865, 84.135)
 
 
@@ -161,25 +163,27 @@ def _result(frame: Frame) -> _Result:
     p, size = frame.problem, single_size(frame)
     found = solve(frame, size)
     constant = frame.constant @ (kernel(p.q_nm, p.radius_nm, p.factor) * frame.weight[:, None])
-    alone = _numbers(found.single * p.scale, p.radius_nm, constant)[2]
-    middle, *ends = (_candidate(frame, found, constant, share * alone) for share in (_UNDONE, 0.0, 1.0))
-    fraction = _repeated(frame, found.strength, middle.curve, middle.x)
-    repeated = _numbers(fraction, p.radius_nm, constant)
+    smearing = _numbers(found.single * p.scale, p.radius_nm, constant)[2]
+    middle, *ends = (_candidate(frame, found, constant, share * smearing) for share in (_UNDONE, 0.0, 1.0))
+    repeated = _numbers(_repeated(frame, found.strength, middle.curve, middle.x), p.radius_nm, constant)
     numbers = _numbers(found.x * p.scale, p.radius_nm, constant)
+    strength, shown = _shown(frame, found.strength, frame.data)
+    smooth = _repeated(frame, strength, frame.ridge.matrix @ shown, shown)
     values = numbers - (repeated.mean(axis=0) - middle.truth)
     errors = np.hypot(repeated.std(axis=0, ddof=1), 0.5 * (ends[1].bias - ends[0].bias))
     single = _numbers(_repeated(frame, found.strength, size.curve, found.single), p.radius_nm, constant)[:, 2]
-    low, high = np.percentile(fraction, _PERCENT, axis=0)
+    low, high = np.percentile(smooth, _PERCENT, axis=0)
     degrees = frame.weight.astype(bool).sum() - 1 - frame.ridge.freedom(found.strength, found.x)
     chi2 = (frame.misfit(found.x, frame.data) + frame.rest) / degrees
-    fwhm = _full_width(found.single * p.scale / p.bin_nm, p.radius_nm)
-    apart = _told_apart(frame, found.strength, size, fwhm)
+    strength, alone = _shown(frame, found.strength, size.curve)
+    fwhm = _full_width(alone * p.scale / p.bin_nm, p.radius_nm)
+    apart = _told_apart(frame, strength, size, fwhm)
     resolved = bool(numbers[2] > np.percentile(single, 95))
     weak = size.signal < WEAK
     reported = _reported(frame, values, errors, resolved=resolved, weak=weak)
     return _Result(
-        found.x * p.scale / p.bin_nm,
-        fraction.std(axis=0, ddof=1) / p.bin_nm,
+        shown * p.scale / p.bin_nm,
+        smooth.std(axis=0, ddof=1) / p.bin_nm,
         low / p.bin_nm,
         high / p.bin_nm,
         *reported,
@@ -188,10 +192,23 @@ def _result(frame: Frame) -> _Result:
             weak=weak,
             unresolved=not weak and not resolved,
             poor_fit=chi2 > _POOR + 5 * math.sqrt(2 / degrees),
-            at_limit=not weak and _reaches_an_end(found.x * p.scale / p.bin_nm),
+            at_limit=not weak and _reaches_an_end(shown * p.scale / p.bin_nm),
             coarse_bins=not weak and fwhm < 2 * p.bin_nm[size.place],
         ),
     )
+
+
+def _shown(frame: Frame, strength: float, data: Floats) -> tuple[float, Floats]:
+    """The α ≥ strength, in steps of √10, with the lowest χ² + 2 · degrees of freedom (Akaike), and its x (bins,)."""
+    best = (math.inf, strength, np.zeros(0))
+    for step in range(_SMOOTHER):
+        trial = strength * 10 ** (step / 2)
+        x = frame.ridge.solve_one(trial, data)
+        misfit = frame.misfit(x, data)
+        best = min(best, (misfit + PEN * frame.ridge.freedom(trial, x), trial, x), key=lambda known: known[0])
+        if misfit > best[0]:
+            break
+    return best[1], best[2]
 
 
 def _repeated(frame: Frame, strength: float, curve: Floats, x: Floats) -> Floats:
