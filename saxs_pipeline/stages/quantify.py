@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from saxs_pipeline.config import Sample
+from saxs_pipeline.sample_config import Sample
 from saxs_pipeline.science import contrast, formfactors, quantities
 from saxs_pipeline.types import BadInput, Bools, Curves, Estimate, FitTable, Floats, Quantities, Uncertain
 
