@@ -25,6 +25,7 @@ from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, bin_pix
 from saxs_pipeline.types import Background, BadInput, Bools, Curves, Floats, ScaleFactor
 
 REFERENCE_CHUNK = 16
+_OF_MATERIAL = ("density", "lattice_parameter", "expansion")
 _OF_INTENSITY = ("thickness", "transmission", "absolute", "monitor_uncertainty")
 FEWEST_BINS = 10
 
@@ -379,9 +380,10 @@ def warnings(run: RunFile) -> tuple[str, ...]:
             "sample.contrast": sample.contrast,
             "sample.lattice_parameter": sample.lattice_parameter,
             "sample.cation_concentration": sample.cation_concentration,
+            "sample.temperature": sample.temperature,
         }
-    if sample is not None and sample.particle is not None:
-        found.append("the contrast from compositions has no uncertainty; the systematic uncertainties leave it out")
+        for name, material in sample.materials.items():
+            stated |= {f"sample.{name}.{key}": getattr(material, key) for key in _OF_MATERIAL}
     for key, value in stated.items():
         if value is not None and value.error == 0:
             found.append(f"{key} has no stated uncertainty; the systematic uncertainties leave it out")

@@ -17,9 +17,11 @@ from saxs_pipeline.outputs.tables import plus_minus
 from saxs_pipeline.pipeline import check_reaction
 from saxs_pipeline.plan import Plan, amplitude_factor, open_curve_stack, standard_files, warnings
 from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.sample_config import Material, Sample
 from saxs_pipeline.science.standards import FREEZING_K
 from saxs_pipeline.series import BLOCK_BYTES, FrameSeries, open_dark, open_reference, open_sample
 from saxs_pipeline.stages.integrate import IntegrationSpec, build_integrator, pixel_q_nm
+from saxs_pipeline.stages.quantify import Scatterer, contrast_1_A2, scatterer
 from saxs_pipeline.types import BadInput, Floats, FrameTimes, SourceInfo, Uncertain
 
 Rows = list[tuple[str, str]]
@@ -39,10 +41,14 @@ def check(run: RunFile) -> Rows:
     if run.config.data.frames is None:
         curves = open_curve_stack(run)
         rows = [("curves", f"{len(curves.index)} × {len(curves.q_nm)} points"), _time_row(curves.time_s)]
+        energy = run.config.geometry.energy if run.config.geometry is not None else None
+        amplitude_factor(run, Plan(run.config, None, curves, None, energy, 1.0).q_nm, energy)
+        rows += _contrast_rows(run.config.sample, energy)
         return rows + reaction + [("note", text) for text in warnings(run)]
     series = open_sample(run)
     spec = geometry.specify(run, series.info)
-    amplitude_factor(run, Plan(run.config, None, None, spec, None, 1.0).q_nm, geometry.energy_keV(spec.geometry))
+    energy = geometry.energy_keV(spec.geometry)
+    amplitude_factor(run, Plan(run.config, None, None, spec, None, 1.0).q_nm, energy)
     rows = [
         ("frames", _frames_text(series.info)),
         _time_row(series.start_s + 0.5 * series.exposure_s),
@@ -52,6 +58,7 @@ def check(run: RunFile) -> Rows:
         *_option_rows(run, spec),
         *_reference_rows(run),
         ("background", _background_text(run, series)),
+        *_contrast_rows(run.config.sample, energy),
         ("model", "Gaussian spheres + constant" if run.config.model else "none: stops at I(q)"),
         *reaction,
         ("memory", _memory_text(series.info, spec, run.config.engine)),
@@ -222,6 +229,29 @@ def _scale_text(intensity: Intensity) -> str:
     known = plus_minus(*standard.known, unit="1/mm")
     at = "" if standard.temperature is None else f" at {celsius(standard.temperature)}"
     return f"water{at}, {known}, {thickness}, in {window}"
+
+
+def _contrast_rows(sample: Sample | None, energy_keV: float | None) -> Rows:
+    """The contrast, and what it is made of."""
+    if sample is None:
+        return []
+    text = plus_minus(*contrast_1_A2(sample, energy_keV), unit="1/Å²")
+    if sample.contrast is not None or energy_keV is None:
+        return [("contrast", f"{text}, given")]
+    rows = [("contrast", f"{text}, from compositions at {energy_keV:.6g} keV")]
+    for name, material in sample.materials.items():
+        found = scatterer(material, sample.temperature, energy_keV)
+        rows.append((name, _material_text(material, found, sample.temperature)))
+    return rows
+
+
+def _material_text(material: Material, found: Scatterer, temperature_K: Uncertain | None) -> str:
+    parts = [f"{material.formula}, {plus_minus(*found.density_g_cm3, unit='g/cm³')}"]
+    if material.lattice_parameter is not None:
+        parts.append(f"{material.formula_units} per cell of {plus_minus(*material.lattice_parameter, unit='nm')}")
+    if material.density_at is not None and temperature_K is not None:
+        parts.append(f"expanded from {material.density_at - FREEZING_K:g} to {celsius(temperature_K)}")
+    return ", ".join([*parts, plus_minus(*found.length_density_1_A2, unit="1/Å²")])
 
 
 def celsius(temperature_K: Uncertain) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 
-from saxs_pipeline.config import Sample
+from saxs_pipeline.sample_config import Material, Sample
 from saxs_pipeline.science import contrast, formfactors, quantities
 from saxs_pipeline.types import BadInput, Bools, Curves, Estimate, FitTable, Floats, Quantities, Uncertain
 
@@ -15,18 +18,56 @@ UNKNOWN = Uncertain(np.nan, np.nan)
 """What a yield needs and the run file does not give: the yield is then NaN."""
 
 
+class Scatterer(NamedTuple):
+    """A material at the sample's temperature: mass density, g/cm³; scattering length density, 1/Å², and its slope, 1/K.
+
+    The uncertainties are those of density, unit cell and expansion; the temperature's goes with the slope.
+    """
+
+    density_g_cm3: Uncertain
+    length_density_1_A2: Uncertain
+    per_K: float
+
+
+def scatterer(material: Material, temperature_K: Uncertain | None, energy_keV: float) -> Scatterer:
+    """A material at this temperature and energy; without an expansion its density holds as it is given."""
+    density, per_K = _density(material), 0.0
+    if material.expansion is not None and material.density_at is not None and temperature_K is not None:
+        warming = temperature_K.value - material.density_at
+        density, per_K = contrast.expanded_density(density, material.expansion, warming)
+    value = contrast.scattering_length_density(material.formula, density.value, energy_keV)
+    each = value / density.value
+    return Scatterer(density, Uncertain(value, each * density.error), each * per_K)
+
+
+def _density(material: Material) -> Uncertain:
+    """As given or from the unit cell, g/cm³."""
+    if material.density is not None:
+        return material.density
+    cell = material.lattice_parameter
+    assert cell is not None and material.formula_units is not None
+    value = contrast.crystal_density(material.formula, cell.value, material.formula_units)
+    return Uncertain(value, 3 * cell.relative * value)
+
+
 def contrast_1_A2(sample: Sample, energy_keV: float | None) -> Uncertain:
-    """Scattering length density contrast in 1/Å², given or from compositions at this energy (Prins SI, S2.4)."""
+    """Scattering length density contrast in 1/Å², given or from compositions at this energy (Prins SI, S2.4).
+
+    Its uncertainty is that of the densities, independent of one another, and of the temperature that they share.
+    """
     if sample.contrast is not None:
         return sample.contrast
     if sample.particle is None or sample.solvent is None or energy_keV is None:
         raise BadInput("sample.particle: a contrast from compositions needs the X-ray energy; give sample.contrast")
-    densities = [
-        contrast.scattering_length_density(m.formula, m.density, energy_keV) for m in (sample.particle, sample.solvent)
-    ]
-    if np.isclose(densities[0], densities[1], rtol=1e-6):
+    particle, solvent = (scatterer(m, sample.temperature, energy_keV) for m in (sample.particle, sample.solvent))
+    of_particle, of_solvent = particle.length_density_1_A2, solvent.length_density_1_A2
+    if np.isclose(of_particle.value, of_solvent.value, rtol=1e-6):
         raise BadInput("particle and solvent have the same scattering length density; there is no contrast")
-    return Uncertain(densities[0] - densities[1])
+    by_temperature = 0.0
+    if sample.temperature is not None:
+        by_temperature = (particle.per_K - solvent.per_K) * sample.temperature.error
+    error = math.hypot(of_particle.error, of_solvent.error, by_temperature)
+    return Uncertain(of_particle.value - of_solvent.value, error)
 
 
 def amplitude_factor(sample: Sample | None, energy_keV: float | None) -> float:

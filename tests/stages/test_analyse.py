@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saxs_pipeline.config import Model, Sample
+from saxs_pipeline.config import Model
 from saxs_pipeline.runfile import load_model
+from saxs_pipeline.sample_config import Sample
 from saxs_pipeline.science.buildup import exponential, second_order, second_order_t98
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor
 from saxs_pipeline.science.population import simulate

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from saxs_pipeline import runfile
-from saxs_pipeline.config import Model, Sample
+from saxs_pipeline.config import Model
+from saxs_pipeline.sample_config import Sample
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor, sphere
 from saxs_pipeline.science.population import at, simulate
 from saxs_pipeline.stages import fit as fit_stage

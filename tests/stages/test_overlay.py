@@ -6,8 +6,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from saxs_pipeline.config import Model, Sample
+from saxs_pipeline.config import Model
 from saxs_pipeline.reaction import Aliquots
+from saxs_pipeline.sample_config import Sample
 from saxs_pipeline.science import quantities
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor
 from saxs_pipeline.stages import fit as fit_stage
