@@ -15,17 +15,13 @@ import os
 import sys
 import time
 
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "SAS_OPENCL"):
-    os.environ[name] = "none" if name == "SAS_OPENCL" else "1"
-
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "SAS_OPENCL": "none"}
 
 import numpy as np
 
+from saxs_pipeline.model_spec import Population
 from saxs_pipeline.science.batchfit import fit_frames
-from saxs_pipeline.science.curvemodel import CurveModel, Population
+from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor, sphere
 
 PROMISED = {
@@ -179,7 +175,7 @@ def main() -> None:
     y, e = series(frames)
     ours = milliseconds(lambda: fit_frames(Q, y, e, ONE)) / frames
     fit = fit_frames(Q, y, e, ONE)
-    print(f"one population, {frames} frames of {len(Q)} bins: ours {ours:.4f} ms per frame, {fit.converged.mean():.1%} converged")
+    print(f"{frames} frames, {len(Q)} bins: ours {ours:.4f} ms per frame, {fit.converged.mean():.1%} converged")
     r, error = fit.values[:, 1], np.sqrt(fit.covariance[:, 1, 1])
     times = {
         "scipy_closed_form": peer(scipy_one, y, e, 5, r, error, "scipy_closed_form"),

@@ -25,13 +25,13 @@ from saxs_pipeline.fields import (
     Radians,
     Ratio,
     Section,
-    SizeRange,
     Thickness,
     TimeRange,
     Title,
     increasing,
     misplaced,
 )
+from saxs_pipeline.model_config import Model
 from saxs_pipeline.reaction_config import AliquotTable, Kinetics
 from saxs_pipeline.sample_config import Sample
 from saxs_pipeline.science.standards import water_cross_section
@@ -256,21 +256,6 @@ class BackgroundChoice(Section):
 # --- model, engine, output -------------------------------------------------------------------------------------------
 
 
-class Model(Section):
-    """Spheres with a Gaussian distribution of radii plus a constant (Prins SI, S2.1-S2.3)."""
-
-    q_min: InverseNm
-    q_max: InverseNm
-    radius: SizeRange = Field((0.5, 5.0), description="range of the start grid")
-    sigma: SizeRange = Field((0.02, 0.6), description="range of the start grid")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.q_min < self.q_max:
-            raise misplaced("q_max", f"q_max must be larger than q_min ({self.q_min:g} 1/nm)")
-        return self
-
-
 class Output(Section):
     """Where the results go."""
 
@@ -312,6 +297,7 @@ class RunConfig(Section):
             raise misplaced("background", "`file` goes with data.frames; for curves give `curve`, `time` or `frames`")
         self._check_whole_pixels()
         self._check_model_window()
+        self._check_sample()
         self._check_concentrations()
         return self
 
@@ -331,6 +317,20 @@ class RunConfig(Section):
         low, high = self.integration.q_min, self.integration.q_max
         if self.model.q_min < low * (1 - 1e-9) or self.model.q_max > high * (1 + 1e-9):
             raise misplaced("model", f"the fit's q range must lie within the integrated one, {low:g} to {high:g} 1/nm")
+
+    def _check_sample(self) -> None:
+        """Contrast and unit cell of every population."""
+        populations = None if self.model is None else self.model.populations
+        if self.sample is None:
+            return
+        if populations is None:
+            if self.sample.lacks is not None:
+                key, text = self.sample.lacks
+                raise misplaced(f"sample.{key}", text)
+            return
+        for one in populations:
+            if (lack := one.sample(self.sample).lacks) is not None:
+                raise misplaced("model.populations", f"{one.name}: {lack[1]}, here or in `sample`")
 
     def _check_concentrations(self) -> None:
         """The kinetic model and a fitted scale of aliquots need c_NC of the series."""

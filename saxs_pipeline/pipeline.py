@@ -24,29 +24,37 @@ from saxs_pipeline.science.population import simulate
 from saxs_pipeline.stages import degenerate, quantify, reduce
 from saxs_pipeline.stages.analyse import analyse
 from saxs_pipeline.stages.compare import compare
-from saxs_pipeline.stages.fit import POOR, fit, poor, refit_weak
+from saxs_pipeline.stages.fit import POOR, fit, poor
 from saxs_pipeline.stages.kinetic_problem import ROUGH_ETA
 from saxs_pipeline.stages.overlay import outside, overlay
+from saxs_pipeline.stages.refit import refit_weak
 from saxs_pipeline.types import BadInput, ChunkResult, Curves, FitTable, Provenance, Quantities, RunResult
 
 
 def process(plan: Plan, start: int, stop: int) -> ChunkResult:
     """Frames start … stop - 1 through the chain; the result does not depend on how the frames are cut into chunks."""
     curves = reduce.subtract(plan.curves_of(start, stop), plan.background)
-    if plan.config.model is None:
+    if plan.config.model is None or plan.model is None:
         return ChunkResult(curves, None, None)
-    fits, model = fit(curves, plan.config.model, plan.factor)
+    fits, model = fit(curves, plan.config.model, plan.model)
     return ChunkResult(curves, fits, model)
 
 
 def finish(plan: Plan, frames: ChunkResult, provenance: Provenance) -> RunResult:
     """All frames in order → result: fit weak frames again, derive the quantities."""
     judged = quality.assess(frames.curves, plan.monitor_rate(frames.curves))
-    curves, fits, model, quantities = _with_notes(plan, frames.curves, judged), frames.fits, frames.model, None
-    if plan.config.model is not None and fits is not None and model is not None:
-        fits, model = refit_weak(curves, fits, model, plan.config.model, plan.factor)
-        fits = replace(fits, flags=_flags(curves, fits))
-        quantities = quantify.quantify(fits, curves, plan.config.sample, plan.energy_keV)
+    curves, fits, model = _with_notes(plan, frames.curves, judged), frames.fits, frames.model
+    quantities: Quantities | None = None
+    others: tuple[tuple[str, Quantities], ...] = ()
+    settings = plan.config.model
+    if settings is not None and fits is not None and model is not None:
+        fits, model = refit_weak(curves, fits, model, settings)
+        fits = replace(
+            fits, flags=_flags(curves, fits, fits.flags), others=tuple(_flags(curves, fits, f) for f in fits.others)
+        )
+        samples = settings.samples(plan.config.sample)
+        quantities, *more = quantify.quantify(fits, curves, samples, plan.energy_keV)
+        others = tuple((one.name, its) for one, its in zip(fits.model.populations[1:], more, strict=True))
     return RunResult(
         title=plan.config.title,
         curves=curves,
@@ -62,6 +70,7 @@ def finish(plan: Plan, frames: ChunkResult, provenance: Provenance) -> RunResult
             *_frame_warnings(plan, curves),
             *_doubts(plan, curves, quantities),
         ),
+        others=others,
         quality=judged,
         pixel_mask=_pixel_mask(plan),
     )
@@ -129,11 +138,11 @@ def _with_notes(plan: Plan, curves: Curves, judged: Quality) -> Curves:
     return replace(curves, notes=tuple(notes))
 
 
-def _flags(curves: Curves, fits: FitTable) -> tuple[str, ...]:
-    """Words of each frame joined by "|", "ok" if there is nothing to say."""
+def _flags(curves: Curves, fits: FitTable, own: tuple[str, ...]) -> tuple[str, ...]:
+    """Words of each frame joined by "|", with a population's own; "ok" if there is nothing to say."""
     flags, badly = [], poor(fits)
     for k, problem in enumerate(curves.problems):
-        words = (problem.split(":")[0],) if problem else (fits.flags[k], "poor_fit" if badly[k] else "")
+        words = (problem.split(":")[0],) if problem else (own[k], "poor_fit" if badly[k] else "")
         flags.append(_joined_words(*words, curves.notes[k]) or "ok")
     return tuple(flags)
 

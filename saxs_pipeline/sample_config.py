@@ -67,14 +67,19 @@ class Sample(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.contrast is None) == (self.particle is None) or (self.particle is None) != (self.solvent is None):
+        if self.contrast is not None and not (self.particle is None and self.solvent is None):
             raise misplaced("contrast", "give `contrast`, or both `particle` and `solvent`")
+        return self
+
+    @property
+    def lacks(self) -> tuple[str, str] | None:
+        """(key, what is missing there) for c_NC and yield, None if nothing is."""
+        if self.contrast is None and (self.particle is None or self.solvent is None):
+            return "contrast", "give `contrast`, or both `particle` and `solvent`"
         group = (self.lattice_parameter, self.cations_per_cell, self.cation_concentration)
         if any(v is None for v in group) and any(v is not None for v in group):
-            raise misplaced(
-                "", "a yield needs lattice_parameter, cations_per_cell and cation_concentration; give all or none"
-            )
-        return self
+            return "", "a yield needs lattice_parameter, cations_per_cell and cation_concentration; give all or none"
+        return None
 
     @model_validator(mode="after")
     def _expands(self) -> Self:

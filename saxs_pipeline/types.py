@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from saxs_pipeline.model_spec import ModelSpec
+
 if TYPE_CHECKING:
     from saxs_pipeline.quality import Quality
     from saxs_pipeline.reaction import Comparison, ScaledAliquots, SeriesAnalysis
@@ -283,27 +285,29 @@ class Background:
 
 
 FIT_COLUMNS = ("c_nc_umol_L", "r_nm", "sigma2_nm2", "background_1_mm")
-"""Columns of FitTable.values; sigma2 = σ_r² is what is fitted (it may be slightly negative)."""
+"""Columns of the first population and the constant; sigma2 = σ_r² is what is fitted (it may be slightly negative)."""
 
 
 @dataclass(frozen=True)
 class FitTable:
     """Result of one weighted fit per frame.
 
-    values (n, 4) in the order of FIT_COLUMNS; covariance (n, 4, 4) from statistical and shared uncertainties, the
-    latter including that of a size taken over from another frame;
-    chi2_red (n,); n_points (n,); converged (n,); flags (n,) words joined by "|", "" if none.
-    amplitude: I(q) in 1/mm per µmol/L and nm⁶, 1 without a sample.
+    values (n, p) in the order of model.columns, of which FIT_COLUMNS are the first; NaN for a population that a frame
+    was fitted without; covariance (n, p, p) from statistical and shared uncertainties, the latter including that of a
+    size taken over from another frame; free (n, p): what the fit of this frame had to find; chi2_red (n,); n_points
+    (n,); converged (n,); flags (n,) words joined by "|", "" if none, of the first population, `others` of the others.
     """
 
     index: Ints
     values: Floats
     covariance: Floats
+    free: Bools
     chi2_red: Floats
     n_points: Ints
     converged: Bools
     flags: tuple[str, ...]
-    amplitude: float = 1.0
+    model: ModelSpec
+    others: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -369,6 +373,7 @@ class Provenance:
 class RunResult:
     """Everything a run made.
 
+    quantities: of the first population; others: names and quantities of further ones.
     model (n, m): the fitted curve, NaN outside the fit's window or without a fit; pixel_mask (ny, nx): why pixels are
     not used, bits of science.pixel_mask, of images turned as the geometry means them; None without images.
     """
@@ -387,3 +392,4 @@ class RunResult:
     aliquots: ScaledAliquots | None = None
     quality: Quality | None = None
     pixel_mask: NDArray[np.uint16] | None = None
+    others: tuple[tuple[str, Quantities], ...] = ()

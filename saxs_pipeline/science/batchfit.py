@@ -1,9 +1,9 @@
 """Weighted least-squares fits of many curves at once, of any `CurveModel`.
 
-Separable least squares: for given sizes the best concentrations, power law and constant are linear, so they are projected
-out and only the nonlinear parameters are iterated, by Levenberg–Marquardt with a damping of its own for each frame
-(the variable projection of Golub & Pereyra 1973 in Kaufman's approximation). All it needs is the Gram matrix of the
-weighted columns: terms, partials, y.
+Separable least squares: for given sizes the best concentrations, power law and constant are linear, so they are
+projected out and only the nonlinear parameters are iterated, by Levenberg–Marquardt with a damping of its own for each
+frame (the variable projection of Golub & Pereyra 1973 in Kaufman's approximation). All it needs is the Gram matrix of
+the weighted columns: terms, partials, y.
 
 No result depends on the other frames of a call, to the last bit: every frame starts from the same fixed grid, sums
 run along its own row of a contiguous array (einsum without BLAS, whose kernels change with the shape), and all else
@@ -24,6 +24,7 @@ from saxs_pipeline.types import BadInput, Bools, Floats, Ints
 
 _BLOCK_ELEMENTS = 12_800
 """Frames × bins worked on at once: the dozen arrays of a block stay in the cache of a core."""
+_FEWEST_POINTS = 5
 _MAX_ITERATIONS = 60
 _FIRST_DAMPING = 1e-3
 _STOP = 1e-6
@@ -70,7 +71,7 @@ def fit_frames(
     q_nm (m,); intensity and sigma (n, m) in 1/mm; points whose intensity or σ is not finite, or σ ≤ 0, get weight 0.
     A fit that ends outside the model's ranges is not converged. held: nonlinear parameters with given values; start
     (n, j): nonlinear parameters to start from instead of the grid, needed where some but not all are held.
-    Frames without a point more than parameters are not fitted. Raises BadInput for ranges or shapes that make no sense.
+    Frames with fewer than 5 points, or no more than parameters, are not fitted. Raises BadInput for ranges or shapes that make no sense.
     """
     q, intensity, sigma = _checked(q_nm, intensity, sigma, model)
     layout = _Layout(model, tuple(sorted(held or {})))
@@ -79,7 +80,7 @@ def fit_frames(
     for block in _blocks(len(intensity), len(q) * model.q_per_bin):
         u, v = _weighted(intensity[block], sigma[block])
         fit.n_points[block] = np.count_nonzero(u, axis=-1)
-        rows = block.start + np.flatnonzero(fit.n_points[block] > layout.parameters)
+        rows = block.start + np.flatnonzero(fit.n_points[block] >= max(layout.parameters + 1, _FEWEST_POINTS))
         if rows.size:
             u, v = u[rows - block.start], v[rows - block.start]
             fixed = {j: value[rows] for j, value in (held or {}).items()}

@@ -9,27 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import fields
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from saxs_pipeline.model_spec import ModelSpec
 from saxs_pipeline.science.expressions import Expression
 from saxs_pipeline.science.polydisperse import average, hindered
 from saxs_pipeline.types import BadInput, Bools, Floats
 
 _TIE_STEP = 1e-6
-
-
-@dataclass(frozen=True)
-class Population:
-    """Spheres: I(q) in 1/mm per µmol/L and nm⁶, and the ranges in which mean radius and spread are searched, in nm."""
-
-    amplitude: float
-    radius_nm: tuple[float, float]
-    sigma_nm: tuple[float, float]
-    name: str = ""
 
 
 class Partial(NamedTuple):
@@ -39,26 +30,28 @@ class Partial(NamedTuple):
     parameter: int
 
 
-@dataclass(frozen=True)
-class CurveModel:
-    """What is fitted to a curve.
+def _fields(spec: ModelSpec) -> dict[str, Any]:
+    return {field.name: getattr(spec, field.name) for field in fields(spec)}
 
-    distribution: gaussian, lognormal or schulz, of the radii. power_law: range of the exponent p of d q^(−p), None
-    without that term; constant: b where it is not fitted, 1/mm; volume_fraction: range of that of hard spheres of
-    radius R + shell_nm, None without a structure factor. A range of equal numbers is a fixed value. sigma_q_1_nm:
-    standard deviation of the resolution in q, for which the model is smeared. fixed: values of radius, sigma (nm) by
-    name; tied: expressions. The names have the population's in front where there are several: crystals_radius.
+
+class Design(NamedTuple):
+    """Derivatives (n, p, m) of curves by their values, 0 where these are not free (n, p); tied ones count as not free,
+    their derivatives are in those of what they follow, at the rates of chain (n, p, p).
     """
 
-    populations: tuple[Population, ...]
-    distribution: str = "gaussian"
-    power_law: tuple[float, float] | None = None
-    constant: float | None = None
-    volume_fraction: tuple[float, float] | None = None
-    shell_nm: float = 0.0
-    sigma_q_1_nm: float = 0.0
-    fixed: tuple[tuple[str, float], ...] = ()
-    tied: tuple[tuple[str, str], ...] = ()
+    columns: Floats
+    free: Bools
+    chain: Floats | None
+
+    def followed(self, changes: Floats) -> Floats:
+        """Changes (n, p, m) of the values, those of the tied ones with them."""
+        if self.chain is None:
+            return changes
+        return np.asarray(changes + np.einsum("nts,nsm->ntm", self.chain, changes))
+
+
+class CurveModel(ModelSpec):
+    """The mathematics of a ModelSpec. Raises BadInput for parameters that cannot be held or tied as it says."""
 
     def __post_init__(self) -> None:
         known = set(self.sizes)
@@ -72,28 +65,17 @@ class CurveModel:
                 where = "is tied itself" if unknown <= known else "is unknown"
                 raise BadInput(f"{min(unknown)}, to which {name} is tied, {where}; use {', '.join(self.sizes)}")
 
-    # --- names and places --------------------------------------------------------------------------------------------
+    @classmethod
+    def of(cls, spec: ModelSpec) -> CurveModel:
+        """The mathematics of this specification."""
+        return spec if isinstance(spec, cls) else cls(**_fields(spec))
 
-    @cached_property
-    def sizes(self) -> tuple[str, ...]:
-        """Names of the radii and spreads (nm), population by population, as `fixed` and `tied` have them."""
-        prefixes = [f"{p.name}_" if len(self.populations) > 1 else "" for p in self.populations]
-        return tuple(f"{prefix}{name}" for prefix in prefixes for name in ("radius", "sigma"))
+    @property
+    def spec(self) -> ModelSpec:
+        """What it is, as data."""
+        return ModelSpec(**_fields(self))
 
-    @cached_property
-    def columns(self) -> tuple[str, ...]:
-        """Names of all values: c, R, s of the first population, b, c, R, s of the others, then d, p, volume fraction."""
-        prefixes = [f"{p.name}_" if len(self.populations) > 1 else "" for p in self.populations]
-        groups = [tuple(f"{prefix}{name}" for name in ("c_nc_umol_L", "r_nm", "sigma2_nm2")) for prefix in prefixes]
-        names = [*groups[0], "background_1_mm", *(name for group in groups[1:] for name in group)]
-        if self.power_law is not None:
-            names += ["power_law_1_mm", "exponent"]
-        return (*names, "volume_fraction") if self.volume_fraction is not None else tuple(names)
-
-    def places(self, population: int) -> tuple[int, int, int]:
-        """Columns of c, R, s of a population."""
-        first = 0 if population == 0 else 3 * population + 1
-        return first, first + 1, first + 2
+    # --- places ------------------------------------------------------------------------------------------------------
 
     @cached_property
     def linear(self) -> tuple[int, ...]:
@@ -166,8 +148,8 @@ class CurveModel:
                 known = {n: np.sqrt(psi[j]) if n.endswith("sigma") else psi[j] for j, n in enumerate(self.sizes)}
             for name, expression in self._expressions.items():
                 if self.sizes.index(name) not in (held or {}):
-                    value = expression(known)
-                    psi[self.sizes.index(name)] = value * value if name.endswith("sigma") else value
+                    tied = expression(known)
+                    psi[self.sizes.index(name)] = tied * tied if name.endswith("sigma") else tied
         return psi
 
     def ties(self, free: Floats, numbers: tuple[int, ...], held: Mapping[int, Floats] | None = None) -> Floats:
@@ -241,10 +223,8 @@ class CurveModel:
             else:
                 value, by_radius, by_variance, by = hindered(self.distribution, q, radius, s, psi[-1], self.shell_nm)
                 of_fraction.append(one.amplitude * by)
-            for form in (value, by_radius, by_variance):
-                form *= one.amplitude
-            terms.append(value)
-            partials += [by_radius, by_variance]
+            terms.append(one.amplitude * value)
+            partials += [one.amplitude * by_radius, one.amplitude * by_variance]
         if self.power_law is not None:
             exponent = psi[2 * len(self.populations)][:, None]
             logarithm = np.log(np.where(q > 0, q, np.inf))
@@ -256,22 +236,37 @@ class CurveModel:
         """I(q), (n, m), at values (n, p) in the order of `columns`; NaN counts as nothing for a population."""
         terms, _ = self.basis(q_nm, np.ascontiguousarray(values[:, self.nonlinear].T))
         total = np.repeat(values[:, 3:4], len(q_nm), axis=1)
-        for column, term in zip(self.linear, terms, strict=False):
-            there = np.isfinite(values[:, column])
-            total[there] += values[there, column, None] * term[there]
+        for place, term in zip(self.linear, terms, strict=False):
+            there = np.isfinite(values[:, place])
+            total[there] += values[there, place, None] * term[there]
         return total
 
-    def jacobian(self, q_nm: Floats, values: Floats, free: Floats | None = None) -> Floats:
-        """∂I/∂values, (n, p, m), at values (n, p), each of them by itself; 0 for those that `free` (n, p) has False."""
+    def design(self, q_nm: Floats, values: Floats, free: Bools) -> Design:
+        """Derivatives of the curves by what is free (n, p) of the values (n, p)."""
         terms, partials = self.basis(q_nm, np.ascontiguousarray(values[:, self.nonlinear].T))
         columns = np.zeros((*values.shape, len(q_nm)))
-        for column, term in self._linear_terms(terms, q_nm):
-            columns[:, column] = term
-        for (term, j), partial in zip(self.partials, partials, strict=True):
-            columns[:, self.nonlinear[j]] += values[:, self.linear[term], None] * partial
-        if free is not None:
-            columns[~np.asarray(free, dtype=bool)] = 0.0
-        return columns
+        for place, term in self._linear_terms(terms, q_nm):
+            columns[:, place] = term
+        for (number, j), partial in zip(self.partials, partials, strict=True):
+            columns[:, self.nonlinear[j]] += values[:, self.linear[number], None] * partial
+        columns[~free] = 0.0
+        chain = None
+        if self._expressions:
+            chain = np.zeros((*values.shape, values.shape[1]))
+            ties = self.ties(np.ascontiguousarray(values[:, self._free_columns].T), self.free)
+            tied = [self.nonlinear[j] for j in self.tied_numbers]
+            for follower, place in zip(self.tied_numbers, tied, strict=True):
+                for k, source in enumerate(self._free_columns):
+                    chain[:, place, source] = ties[follower, k]
+            columns += np.einsum("nts,ntm->nsm", chain, columns)
+            columns[:, tied] = 0.0
+            free = free.copy()
+            free[:, tied] = False
+        return Design(columns, free, chain)
+
+    @property
+    def _free_columns(self) -> list[int]:
+        return [self.nonlinear[j] for j in self.free]
 
     def _linear_terms(self, terms: list[Floats], q_nm: Floats) -> Iterator[tuple[int, Floats]]:
         yield from zip(self.linear, terms, strict=False)

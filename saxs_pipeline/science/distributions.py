@@ -1,8 +1,9 @@
 """Number distributions of the radius, by their mean R₀ and variance s = σ_R²: densities, moments, mean volume.
 
-Gaussian, lognormal, Schulz–Zimm (the gamma distribution). The Gaussian is taken over all real R, because only then its moments, the form factor and their derivatives are closed
-forms in (R₀, s = σ_R²). A crystal has R > 0; what the negative tail adds to ⟨R⁶⟩ is below 1e-9 of it for σ_R/R₀ ≤ 0.2
-and below 6e-6 for σ_R/R₀ = 0.3. Broader distributions need another shape, not a truncated Gaussian.
+Gaussian, lognormal, Schulz–Zimm (the gamma distribution). The Gaussian is taken over all real R, because only then its
+moments, the form factor and their derivatives are closed forms in (R₀, s). A crystal has R > 0; what the negative tail
+adds to ⟨R⁶⟩ is below 1e-9 of it for σ_R/R₀ ≤ 0.2 and below 6e-6 for σ_R/R₀ = 0.3. Broader distributions need another
+shape, not a truncated Gaussian.
 """
 
 from __future__ import annotations

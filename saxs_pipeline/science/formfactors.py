@@ -141,8 +141,6 @@ def moment_series(q: Floats, moments: Floats, by_radius: Floats, by_variance: Fl
     for j in range(SERIES_MOMENTS // 2, 2, -1):  # Horner in q²
         k = 2 * j
         a = (-1) ** (j - 1) * 4 ** (j - 1) * (k - 1) * (j - 2) / math.factorial(k)
-        forms *= q * q
-        for form, part in zip(forms, (moments, by_radius, by_variance), strict=True):
-            form += a * part[k]
+        forms = forms * q * q + a * np.stack([moments[k], by_radius[k], by_variance[k]])
     value, per_radius, per_variance = (4 * math.pi) ** 2 * forms
     return value, per_radius, per_variance

@@ -35,9 +35,9 @@ _NARROW = 1e-4
 
 
 def schulz_spheres(q_nm: Floats, radius_nm: Floats, variance_nm2: Floats) -> Averages:
-    """⟨P⟩ and its derivatives, each (n, m), for a Schulz–Zimm (gamma) distribution of R; arguments as for the Gaussian.
+    """⟨P⟩ and its derivatives, each (n, m), for a Schulz–Zimm (gamma) distribution of R; arguments as for Gaussians.
 
-    Closed form by the characteristic function φ(k) = ⟨exp(ikR)⟩ = (1 − iks/R₀)^(−R₀²/s), k = 2q, with z = 1/(1 − iks/R₀):
+    Closed form by the characteristic function φ(k) = ⟨exp(ikR)⟩ = (1 − iks/R₀)^(−R₀²/s), k = 2q; z = 1/(1 − iks/R₀):
     ⟨R exp(ikR)⟩ = R₀φz, ⟨R² exp(ikR)⟩ = (R₀² + s)φz² (the form of Aragón & Pecora 1976, J. Chem. Phys. 64, 2395), and
     P = (4π)² q⁻⁶ [½ + q²(R₀² + s)/2 − ½ Re φ − q Im(R₀φz) + ½ q² Re((R₀² + s)φz²)].
     """
@@ -86,8 +86,11 @@ def _schulz_functions(u2: Floats) -> Averages:
     x = np.where(small, u2, 0.0)
     y = np.where(small, 1.0, u2)
     orders = range(9, -1, -1)
-    series = [_polynomial(x, [(-1) ** n / d(n) for n in orders]) for d in (lambda n: n + 1, lambda n: 2 * n + 1)]
-    series.append(_polynomial(x, [(-1) ** n * (2 * n + 2) / (2 * n + 3) for n in orders]))
+    series = [
+        _polynomial(x, [(-1) ** n / (n + 1) for n in orders]),
+        _polynomial(x, [(-1) ** n / (2 * n + 1) for n in orders]),
+        _polynomial(x, [(-1) ** n * (2 * n + 2) / (2 * n + 3) for n in orders]),
+    ]
     root = np.sqrt(y)
     angle = np.arctan(root) / root
     closed = (np.log1p(y) / y, angle, (angle - 1 / (1 + y)) / y)
@@ -122,10 +125,18 @@ Rule = Callable[[Floats, Floats, Floats], Nodes]
 """Standard deviates (j,), R₀ and s (n,) → nodes."""
 
 
-def integrate(  # noqa: PLR0917
-    q_nm: Floats, radius_nm: Floats, variance_nm2: Floats, parameter: Floats | None = None, *, rule: Rule, kernel: Kernel
+def integrate(
+    q_nm: Floats,
+    radius_nm: Floats,
+    variance_nm2: Floats,
+    parameter: Floats | None = None,
+    *,
+    rule: Rule,
+    kernel: Kernel,
 ) -> Averages:
-    """∫ g(R) K(q, R) dR, K with a parameter (n,) of each frame's own, and its derivatives by R₀ and s, each (n, m), through those of the density g.
+    """∫ g(R) K(q, R) dR, and its derivatives by R₀ and s through those of the density g, each (n, m).
+
+    parameter (n,): one of K's own for each frame.
 
     Trapezoidal in the standard deviate, which for such integrands converges faster than any power of the step
     (Trefethen & Weideman 2014, SIAM Rev. 56, 385). The rule of a frame depends on nothing but its own (R₀, s) and q.
@@ -233,7 +244,7 @@ def hindered(  # noqa: PLR0917
     """
 
     def kernel(q: Floats, radius: NDArray[Any], eta: Floats) -> NDArray[Any]:
-        return sphere(q, radius) * hard_spheres(q, radius[:, None] + shell_nm, eta[:, None])
+        return np.asarray(sphere(q, radius) * hard_spheres(q, radius[:, None] + shell_nm, eta[:, None]))
 
     def at(eta: Floats) -> Averages:
         return integrate(q_nm, radius_nm, variance_nm2, eta, rule=RULES[distribution], kernel=kernel)

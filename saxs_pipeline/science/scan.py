@@ -6,7 +6,6 @@ weights with curves known beforehand. Bins are summed to groups as narrow as the
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -145,7 +144,7 @@ def _decrease(grid: _Grid, w: Floats, wy: Floats) -> Floats:
         along.append([p[:, term.of] for p in projected])
     single = [b * np.abs(b) / n for b, n in zip(slope, square, strict=True)]
     if grid.products is None:
-        return single[0]
+        return np.asarray(single[0])
     cross = np.einsum("nm,gm->ng", w, grid.products)
     for one, two in zip(*along, strict=True):
         cross -= one * two
@@ -162,7 +161,7 @@ def _decrease(grid: _Grid, w: Floats, wy: Floats) -> Floats:
     second *= slope[1]
     first += second
     first /= np.maximum(determinant, least, out=determinant)
-    return np.where(positive, first, np.maximum(*single))
+    return np.asarray(np.where(positive, first, np.maximum(*single)))
 
 
 def _orthonormal(others: Floats, w: Floats) -> list[Floats]:

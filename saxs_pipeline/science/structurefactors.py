@@ -1,4 +1,4 @@
-"""Structure factor of hard spheres in the Percus–Yevick approximation (Kinning & Thomas 1984, Macromolecules 17, 1712)."""
+"""Structure factor of hard spheres (Percus–Yevick; Kinning & Thomas 1984, Macromolecules 17, 1712)."""
 
 from __future__ import annotations
 

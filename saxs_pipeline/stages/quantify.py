@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from saxs_pipeline.sample_config import Material, Sample
 from saxs_pipeline.science import contrast, formfactors, quantities
 from saxs_pipeline.types import BadInput, Bools, Curves, Estimate, FitTable, Floats, Quantities, Uncertain
 
-UNSIZED = frozenset({"weak", "not_converged", "negative_variance"})
+UNSIZED = frozenset({"weak", "vanished", "not_converged", "negative_variance"})
 """Flags of frames whose r and σ_r are not reported."""
 
 UNKNOWN = Uncertain(np.nan, np.nan)
@@ -70,25 +71,41 @@ def contrast_1_A2(sample: Sample, energy_keV: float | None) -> Uncertain:
     return Uncertain(of_particle.value - of_solvent.value, error)
 
 
-def amplitude_factor(sample: Sample | None, energy_keV: float | None) -> float:
-    """I(q) in 1/mm per µmol/L and nm⁶; 1 without a sample, when c has no meaning and is not reported."""
-    return 1.0 if sample is None else formfactors.intensity_factor(contrast_1_A2(sample, energy_keV).value)
+Samples = Sequence[Sample | None]
+"""The sample as each population sees it."""
 
 
-def quantify(fits: FitTable, curves: Curves, sample: Sample | None, energy_keV: float | None) -> Quantities:
-    """Quantities of every frame. c needs an absolute scale and a contrast, the yield also the sample's unit cell."""
-    strong = np.array([UNSIZED.isdisjoint(flag.split("|")) for flag in fits.flags]) & curves.usable
+def amplitude_factors(samples: Samples, energy_keV: float | None) -> tuple[float, ...]:
+    """I(q) in 1/mm per µmol/L and nm⁶ of each population; 1 without a sample, when c means nothing."""
+    return tuple(
+        1.0 if sample is None else formfactors.intensity_factor(contrast_1_A2(sample, energy_keV).value)
+        for sample in samples
+    )
+
+
+def quantify(fits: FitTable, curves: Curves, samples: Samples, energy_keV: float | None) -> tuple[Quantities, ...]:
+    """Quantities of every frame, of each population; c needs absolute curves and a contrast, the yield a unit cell."""
+    flags = (fits.flags, *fits.others)
+    return tuple(_of_population(fits, curves, k, flags[k], sample, energy_keV) for k, sample in enumerate(samples))
+
+
+def _of_population(  # noqa: PLR0917
+    fits: FitTable, curves: Curves, number: int, flags: tuple[str, ...], sample: Sample | None, energy_keV: float | None
+) -> Quantities:
+    strong = np.array([UNSIZED.isdisjoint(flag.split("|")) for flag in flags]) & curves.usable
     absolute = sample is not None and curves.unit == "1/mm"
     scale_rel = curves.scale_rel
     if sample is not None and absolute:
         scale_rel = float(np.hypot(scale_rel, 2 * contrast_1_A2(sample, energy_keV).relative))
+    columns = [*fits.model.places(number), 3]
     derived = quantities.derive(
-        fits.values,
-        fits.covariance,
+        fits.values[:, columns],
+        fits.covariance[:, columns][:, :, columns],
         lattice_nm=(sample and sample.lattice_parameter) or UNKNOWN,
         cations_per_cell=(sample and sample.cations_per_cell) or np.nan,
         cation_mmol_L=(sample and sample.cation_concentration) or UNKNOWN,
         scale_rel=scale_rel,
+        distribution=fits.model.distribution,
     )
     upper = derived.sigma_is_limit & strong
     return Quantities(
@@ -102,9 +119,7 @@ def quantify(fits: FitTable, curves: Curves, sample: Sample | None, energy_keV: 
         background_1_mm=_only(derived.background_1_mm, np.full(len(strong), curves.unit == "1/mm")),
         chi2_red=fits.chi2_red,
         covariance=_sized_covariance(derived.covariance, strong),
-        flags=tuple(
-            _with_word(flag, "sigma_upper_limit") if u else flag for flag, u in zip(fits.flags, upper, strict=True)
-        ),
+        flags=tuple(_with_word(flag, "sigma_upper_limit") if u else flag for flag, u in zip(flags, upper, strict=True)),
     )
 
 

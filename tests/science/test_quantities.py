@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from saxs_pipeline.science.quantities import cations_per_crystal, derive, mean_volume, yield_fraction
+from saxs_pipeline.science.distributions import mean_volume
+from saxs_pipeline.science.quantities import cations_per_crystal, derive, yield_fraction
 from saxs_pipeline.types import Uncertain
 
 TRUTH = np.array([25.0, 2.22, 0.13**2, 1e-3])
