@@ -71,7 +71,8 @@ def fit_frames(
     q_nm (m,); intensity and sigma (n, m) in 1/mm; points whose intensity or σ is not finite, or σ ≤ 0, get weight 0.
     A fit that ends outside the model's ranges is not converged. held: nonlinear parameters with given values; start
     (n, j): nonlinear parameters to start from instead of the grid, needed where some but not all are held.
-    Frames with fewer than 5 points, or no more than parameters, are not fitted. Raises BadInput for ranges or shapes that make no sense.
+    Frames with fewer than 5 points, or no more than parameters, are not fitted. Raises BadInput for ranges or shapes
+    that make no sense.
     """
     q, intensity, sigma = _checked(q_nm, intensity, sigma, model)
     layout = _Layout(model, tuple(sorted(held or {})))
