@@ -13,7 +13,7 @@ from pyFAI.geometry import Geometry
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from saxs_pipeline.science import synthetic
-from saxs_pipeline.science.synthetic import Scenario
+from saxs_pipeline.science.scenarios import Scenario
 
 HC_KEV_M = 1.2398419843320026e-9
 

@@ -260,26 +260,31 @@ def inspect(file: Path) -> None:
 
 
 @main.command()
-@click.argument("scenario", type=click.Choice(["id02-cdse"]))
+@click.argument("scenario", type=click.Choice(["id02-cdse", "p21-cspbbr3"]))
 @click.option("--out", type=_FILE, required=True, help="New folder for the simulated beamtime.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the random numbers.")
-@click.option("--frames", type=click.IntRange(min=20), default=575, show_default=True, help="Frames of the scan.")
+@click.option("--frames", type=click.IntRange(min=20), help="Frames of the scan; default: 575 of CdSe, 640 of CsPbBr3.")
 @click.option(
     "--layout",
     type=click.Choice(["id02", "edf", "mccd", "cbf", "p21"]),
-    default="id02",
-    show_default=True,
-    help="How the frames are stored.",
+    help="How the frames are stored; default: as the beamline does.",
 )
 @click.option("--model", "params", type=_FILE, help="Kinetic parameter file whose crystals the frames show.")
-def simulate(scenario: str, *, out: Path, seed: int, frames: int, layout: str, params: Path | None) -> None:
-    """Write raw frames of a synthesis whose truth is known (truth.csv), with all references and a run file."""
+def simulate(
+    scenario: str, *, out: Path, seed: int, frames: int | None, layout: str | None, params: Path | None
+) -> None:
+    """Write raw frames of a synthesis whose truth is known (truth.csv), with all references and a run file.
+
+    id02-cdse: CdSe crystals (Prins et al. 2021). p21-cspbbr3: CsPbBr3 crystals beside the agglomerates that they form
+    from (Montanarella et al. 2023), as a .fio scan or CBF files.
+    """
     with _clear_errors():
         from saxs_pipeline import runfile, simulation
         from saxs_pipeline.apps import terminal
 
         kinetics = None if params is None else runfile.load_model(params)
-        images = frames + sum(simulation.SCENARIOS[scenario].references.values())
+        known = simulation.SCENARIOS[scenario]
+        images = (frames or known.frames) + sum(known.references.values())
         with terminal.frame_progress(images, text="images") as advance:
             path = simulation.simulate(
                 scenario,

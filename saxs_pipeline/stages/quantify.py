@@ -31,9 +31,14 @@ class Scatterer(NamedTuple):
 
 
 def scatterer(material: Material, temperature_K: Uncertain | None, energy_keV: float) -> Scatterer:
-    """A material at this temperature and energy; without an expansion its density holds as it is given."""
+    """A material at this temperature and energy; without an expansion its density holds as it is given.
+
+    Raises BadInput for one that expands to a temperature which is not given.
+    """
     density, per_K = _density(material), 0.0
-    if material.expansion is not None and material.density_at is not None and temperature_K is not None:
+    if material.expansion is not None and material.density_at is not None:
+        if temperature_K is None:
+            raise BadInput(f"the expansion of {material.formula} needs `sample.temperature`, e.g. 260 °C")
         warming = temperature_K.value - material.density_at
         density, per_K = contrast.expanded_density(density, material.expansion, warming)
     value = contrast.scattering_length_density(material.formula, density.value, energy_keV)

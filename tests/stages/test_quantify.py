@@ -72,6 +72,11 @@ def test_a_material_without_expansion_keeps_its_density():
     assert found.length_density_1_A2.value == scattering_length_density("CdSe", found.density_g_cm3.value, 18.0)
 
 
+def test_an_expansion_without_a_temperature_is_not_passed_over():
+    with pytest.raises(BadInput, match="expansion of C18H36 needs"):
+        scatterer(sample().materials["solvent"], None, 18.0)
+
+
 def test_a_contrast_from_compositions_needs_the_energy():
     with pytest.raises(BadInput, match="energy"):
         contrast_1_A2(sample(), None)
