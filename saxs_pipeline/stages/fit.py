@@ -27,7 +27,7 @@ def fit(curves: Curves, settings: Model, model: CurveModel) -> tuple[FitTable, F
     everything = np.ones(len(curves.index), dtype=bool)
     result = fit_rows(curves, everything, inside, model)
     if len(model.populations) > 1:
-        _drop_missing(curves, inside, model, result)
+        drop_missing(curves, inside, model, result)
     table = FitTable(
         index=curves.index,
         values=result.values,
@@ -64,7 +64,7 @@ def fit_rows(
     )
 
 
-def _drop_missing(curves: Curves, inside: Bools, model: CurveModel, result: BatchFit) -> None:
+def drop_missing(curves: Curves, inside: Bools, model: CurveModel, result: BatchFit) -> None:
     """Fits with one population in frames where two are not both there: the one that describes the curve better."""
     ratios = np.stack([ratio(result.values, result.covariance, model, k) for k in range(len(model.populations))])
     lost = ~(result.converged & (ratios >= WEAK).all(axis=0))
