@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -44,7 +46,7 @@ def sampled(
     burn = int(BURN * steps)
     start = _start(names, result, widths, [(free[name].min, free[name].max) for name in names], walkers)
     minimizer = Minimizer(residual, free)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), contextlib.redirect_stdout(io.StringIO()):  # on short chains, which we say too
         drawn = minimizer.emcee(steps=steps, nwalkers=walkers, burn=burn, pos=start, seed=SEED, progress=False)
     units = {one.name: one.unit for one in parameters}
     return Chain(
