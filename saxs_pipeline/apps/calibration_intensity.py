@@ -16,7 +16,8 @@ from saxs_pipeline.config import Water
 from saxs_pipeline.fields import FoundFiles
 from saxs_pipeline.omissions import standard_files
 from saxs_pipeline.outputs.folder import staged
-from saxs_pipeline.outputs.tables import contributions_text, plus_minus
+from saxs_pipeline.outputs.numbers import plus_minus
+from saxs_pipeline.outputs.tables import contributions_text
 from saxs_pipeline.runfile import RunFile, input_files
 from saxs_pipeline.science.calibration import CARBON_DRIFT, MAX_SIGMA, WATER_DRIFT, StandardMeasurement, usable
 from saxs_pipeline.series import FrameSeries, open_reference, open_sample

@@ -14,7 +14,7 @@ from saxs_pipeline.io.curves_source import open_curves
 from saxs_pipeline.io.frames import open_frames
 from saxs_pipeline.io.scalers import read_scalers
 from saxs_pipeline.omissions import standard_files, warnings
-from saxs_pipeline.outputs.tables import plus_minus
+from saxs_pipeline.outputs.numbers import plus_minus
 from saxs_pipeline.pipeline import check_reaction
 from saxs_pipeline.plan import Plan, curve_model, open_curve_stack
 from saxs_pipeline.runfile import RunFile

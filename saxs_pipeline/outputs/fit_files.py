@@ -98,18 +98,28 @@ def _parameter_rows(one: FitParameter) -> str:
     elif one.systematic > 0.05 * one.error:
         lines = [f"{lines[0]} (statistical, systematic)"]
     if one.intervals:
-        lines.append("; ".join(f"{i.level:g} σ: {_side(one, i.low)} {_side(one, i.high)}" for i in one.intervals))
+        lines.append(_profile_text(one))
     if one.batch.error > 0:
         lines.append(f"fit of the series: {plus_minus(*one.batch, unit=unit_text(one.unit))}")
     return "\n".join(lines)
 
 
-def _side(one: FitParameter, limit: float) -> str:
-    """A limit as its distance from the value."""
-    if not math.isfinite(limit):
-        return "no lower limit" if limit < 0 else "no upper limit"
-    away = limit - one.value
-    return f"{'+' if away > 0 else '−'}{abs(away):.2g}"
+def _profile_text(one: FitParameter) -> str:
+    """ "1 σ −0.0016 +0.0015, 2 σ −0.0032 +0.0029": limits as distances from the value, with its power of ten."""
+    power = math.floor(math.log10(max(abs(one.value), one.error)))
+    power = power if power < -2 or power > 5 else 0
+
+    def side(limit: float) -> str:
+        if not math.isfinite(limit):
+            return "no lower limit" if limit < 0 else "no upper limit"
+        away = (limit - one.value) / 10.0**power
+        return f"{'+' if away > 0 else '−'}{abs(away):#.2g}".rstrip(".")
+
+    text = ", ".join(f"{i.level:g} σ {side(i.low)} {side(i.high)}" for i in one.intervals)
+    return f"profile: {text}" + (f", ·10{str(power).translate(_RAISED)}" if power else "")
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def relative_widths(fit: CurveFit) -> dict[str, Uncertain]:

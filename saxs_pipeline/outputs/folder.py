@@ -89,7 +89,17 @@ _MANIFEST = ".files.json"
 """In a complete staging folder: the names of all its files, also of those that have been moved already."""
 
 FIGURES = frozenset(
-    {"radius", "concentration_yield", "reaction", "kinetics", "curves", "heatmap", "residuals", "quality"}
+    {
+        "radius",
+        "concentration_yield",
+        "populations",
+        "reaction",
+        "kinetics",
+        "curves",
+        "heatmap",
+        "residuals",
+        "quality",
+    }
 )
 MODEL_FIGURES = frozenset({"model_snapshots", "model_development", "model_share", "model_modes"})
 

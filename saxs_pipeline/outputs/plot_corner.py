@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from saxs_pipeline.curve_fit import Chain, CurveFit
 from saxs_pipeline.outputs.fit_files import quantiles, unit_text
 from saxs_pipeline.outputs.plot_style import BLACK, BLUE, VERMILLION, Drawing, new_figure
 from saxs_pipeline.types import Floats
 
-_BINS = 40
+_BINS = 25
 _SHARES = (0.864665, 0.393469)
 """Of the draws within the 2σ and 1σ ellipses of a normal distribution of two parameters: 1 − exp(−n²/2)."""
-_PANEL_MM, _LEFT_MM, _BOTTOM_MM, _EDGE_MM, _GAP_MM = 26.0, 17.0, 15.0, 3.0, 1.5
+_PANEL_MM, _LEFT_MM, _BOTTOM_MM, _EDGE_MM, _GAP_MM = 26.0, 19.0, 19.0, 3.0, 1.5
 
 
 def draw_corner(fit: CurveFit) -> Drawing | None:
@@ -85,15 +87,31 @@ def _draw(ax: Axes, chain: Chain, i: int, j: int, ranges: list[tuple[float, floa
 
 def _label(ax: Axes, chain: Chain, i: int, j: int) -> None:
     """Names with units along the left and the lower edge only."""
+    last = len(chain.names) - 1
+    powers = [_power(column) for column in chain.samples.T]
     ax.xaxis.set_major_locator(MaxNLocator(3, prune="both"))
+    ax.xaxis.set_major_formatter(_scaled(powers[j]))
     if i != j:
         ax.yaxis.set_major_locator(MaxNLocator(3, prune="both"))
-    ax.tick_params(axis="both", labelsize=6, labelbottom=i == len(chain.names) - 1, labelleft=j == 0 and i > 0)
+        ax.yaxis.set_major_formatter(_scaled(powers[i]))
+    ax.tick_params(labelsize=6, labelbottom=i == last, labelleft=j == 0 and i > 0)
     ax.tick_params(axis="x", labelrotation=45)
-    names = [f"{name}\n({unit_text(unit)})" if unit else name for name, unit in zip(chain.names, chain.units, strict=True)]
-    if i == len(names) - 1:
-        ax.set_xlabel(names[j])
+    if i == last:
+        ax.set_xlabel(_name(chain, j, powers[j]))
     if j == 0 and i > 0:
-        ax.set_ylabel(names[i])
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.get_offset_text().set_fontsize(5.5)
+        ax.set_ylabel(_name(chain, i, powers[i]))
+
+
+def _power(column: Floats) -> int:
+    """The power of ten that stands in the label in place of the ticks; 0 for numbers that are read without."""
+    power = math.floor(math.log10(float(np.abs(column).max()) or 1.0))
+    return power if power < -2 or power > 4 else 0
+
+
+def _scaled(power: int) -> FuncFormatter:
+    return FuncFormatter(lambda value, _: f"{value / 10.0**power:.6g}")
+
+
+def _name(chain: Chain, number: int, power: int) -> str:
+    unit = f"{'' if not power else f'$10^{{{power}}}$ '}{unit_text(chain.units[number])}".strip()
+    return f"{chain.names[number]}\n({unit})" if unit else chain.names[number]

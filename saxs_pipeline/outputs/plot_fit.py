@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from saxs_pipeline.curve_fit import CurveFit, FitParameter
 from saxs_pipeline.outputs.fit_files import unit_text, value_text
@@ -94,8 +94,8 @@ def _draw_curve(ax: Axes, fit: CurveFit) -> None:
     for rows, color in ((fit.window, BLACK), (~fit.window, GREY)):
         _draw_points(ax, fit, drawn & rows, clear & rows, color)
     there = fit.window & (q > 0)
-    low, high = fit.fitted - fit.band, fit.fitted + fit.band
-    ax.fill_between(q[there], np.maximum(low, 1e-3 * fit.fitted)[there], high[there], color=VERMILLION, alpha=0.35, lw=0)
+    band = np.maximum(fit.fitted - fit.band, 1e-3 * fit.fitted), fit.fitted + fit.band
+    ax.fill_between(q[there], *(edge[there] for edge in band), color=VERMILLION, alpha=0.35, lw=0)
     for label, part in fit.parts:
         color, line = _style(fit, label)
         shown = there & (part > 0)
@@ -104,7 +104,9 @@ def _draw_curve(ax: Axes, fit: CurveFit) -> None:
     ax.plot(q[there], fit.fitted[there], "-", color=VERMILLION, lw=1.0, zorder=4, label="fit")
     ax.set(xscale="log", yscale="log", ylabel=f"$I$ ({unit_text(fit.curve.unit)})")
     level = intensity[clear & fit.window] if (clear & fit.window).any() else intensity[drawn]
-    ax.set_ylim(0.4 * float(np.percentile(level, 1)), 3 * float(max(level.max(), np.nanmax(fit.fitted))))
+    low, high = float(np.percentile(level, 1)), float(max(level.max(), np.nanmax(fit.fitted)))
+    constant = fit.parameter("background").value
+    ax.set_ylim(max(0.03 * low, min(0.4 * low, 0.5 * constant)) if constant > 0 else 0.4 * low, 3 * high)
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.legend(loc="lower left")
@@ -133,6 +135,7 @@ def _draw_residuals(ax: Axes, fit: CurveFit) -> None:
     ax.axhline(0, color=VERMILLION, lw=0.7, zorder=1)
     ax.plot(q, residual, "o", ms=1.6, color=BLACK, mew=0, zorder=3)
     ax.set(xscale="log", xlabel=Q_LABEL, ylabel="Δ/$σ$", ylim=(-reach, reach))
+    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True, prune="both"))
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
@@ -158,9 +161,16 @@ class _Sizes(NamedTuple):
 
 
 def _populations(fit: CurveFit) -> list[_Sizes]:
+    """Amounts in µmol/L, or else relative to the largest."""
     c = "c_nc" if fit.absolute else "amplitude"
+    unit = 1.0 if fit.absolute else max(abs(fit.parameter(f"{prefix}{c}").value) for prefix in fit.model.prefixes)
     return [
-        _Sizes(one.name, *(fit.parameter(f"{prefix}{name}").value for name in (c, "radius", "sigma")))
+        _Sizes(
+            one.name,
+            fit.parameter(f"{prefix}{c}").value / unit,
+            fit.parameter(f"{prefix}radius").value,
+            fit.parameter(f"{prefix}sigma").value,
+        )
         for one, prefix in zip(fit.model.populations, fit.model.prefixes, strict=True)
     ]
 
@@ -187,7 +197,7 @@ def _draw_sizes(ax: Axes, fit: CurveFit) -> str:
     ax.set_xlim(radius[0], radius[-1])
     ax.set_ylim(0, 1.3 * highest)
     ax.set_xlabel("$R$ (nm)")
-    ax.set_ylabel("d$c$/d$R$ (µmol L⁻¹ nm⁻¹)" if fit.absolute else "number (arbitrary)")
+    ax.set_ylabel("d$c$/d$R$ (µmol L⁻¹ nm⁻¹)" if fit.absolute else "relative number (nm⁻¹)")
     if len(populations) > 1:
         ax.legend(loc="upper right")
     return said

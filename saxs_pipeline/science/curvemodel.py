@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -50,6 +50,7 @@ class Design(NamedTuple):
         return np.asarray(changes + np.einsum("nts,nsm->ntm", self.chain, changes))
 
 
+@dataclass(frozen=True)
 class CurveModel(ModelSpec):
     """The mathematics of a ModelSpec. Raises BadInput for parameters that cannot be held or tied as it says."""
 

@@ -201,17 +201,30 @@ def lognormal_rule(deviates: Floats, radius: Floats, variance: Floats) -> Nodes:
 def schulz_rule(deviates: Floats, radius: Floats, variance: Floats) -> Nodes:
     """Radii R₀ exp(ωz), ω as for the lognormal, with the weights of the gamma distribution, for s ≥ 0."""
     s = np.maximum(variance, (_NARROW * radius) ** 2)
-    steps = np.sqrt(np.log1p(s / radius**2)) * deviates[:, None]
-    r = radius * np.exp(steps)
-    weight = _normalised(np.exp(radius**2 / s * (steps - np.expm1(steps))))
-    by_radius = (2 * radius * np.log(r) - r) / s
-    by_variance = (radius * r - radius**2 * np.log(r)) / (s * s)
-    means = (np.einsum("jn,jn->n", weight, by) for by in (by_radius, by_variance))
-    return Nodes(r, weight, *(by - mean for by, mean in zip((by_radius, by_variance), means, strict=True)))
+    y = np.sqrt(np.log1p(s / radius**2)) * deviates[:, None]
+    below = _below_exponential(y)
+    weight = _normalised(np.exp(radius**2 / s * below))
+    by_radius = (2 * below + np.expm1(y)) * radius / s
+    by_variance = -below * (radius / s) ** 2
+    means = (_sum(weight * by) for by in (by_radius, by_variance))
+    return Nodes(
+        radius * np.exp(y), weight, *(by - mean for by, mean in zip((by_radius, by_variance), means, strict=True))
+    )
+
+
+def _below_exponential(y: Floats) -> Floats:
+    """y − (exp y − 1), without cancellation where y is small."""
+    series = -0.5 * y * y * (1 + y / 3 * (1 + y / 4 * (1 + y / 5 * (1 + y / 6 * (1 + y / 7)))))
+    return np.asarray(np.where(np.abs(y) < 0.01, series, y - np.expm1(y)))
 
 
 def _normalised(weight: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(weight / weight.sum(axis=0))
+    return np.asarray(weight / _sum(weight))
+
+
+def _sum(values: NDArray[Any]) -> NDArray[Any]:
+    """Over the first axis, in order: what numpy's sum does depends on how many columns there are."""
+    return np.asarray(np.cumsum(values, axis=0)[-1])
 
 
 def _spheres(q: Floats, radius: NDArray[Any], _: Floats) -> NDArray[Any]:

@@ -14,8 +14,9 @@ import numpy as np
 
 from saxs_pipeline.science import population
 from saxs_pipeline.science.contrast import crystal_density, scattering_length_density
+from saxs_pipeline.science.distributions import mean_volume
 from saxs_pipeline.science.population import Development
-from saxs_pipeline.science.quantities import cations_per_crystal, mean_volume
+from saxs_pipeline.science.quantities import cations_per_crystal
 from saxs_pipeline.types import Floats, Uncertain
 
 

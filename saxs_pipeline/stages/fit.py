@@ -13,6 +13,9 @@ from saxs_pipeline.types import Bools, Curves, FitTable, Floats, Ints
 WEAK = 5.0
 """Below this c/σ_c a population's r and σ_r are not reported, and with two the weaker is dropped (science.md §2)."""
 
+THERE = 16.0
+"""Decrease of χ² by which a second population, with its c, R₀ and s, is there although c/σ_c is below WEAK: 0.1 %."""
+
 POOR = 2.0
 """From this χ²_red on (plus five of its standard deviations) the model does not describe the curve."""
 
@@ -20,8 +23,8 @@ POOR = 2.0
 def fit(curves: Curves, settings: Model, model: CurveModel) -> tuple[FitTable, Floats]:
     """Fit every frame; returns the table and the fitted curves (n, m), NaN outside the q window.
 
-    Of two populations, one that is not there (c/σ_c < 5) is dropped, and its columns are NaN. Frames are independent of
-    each other: nothing here depends on the chunk they come in.
+    Of two populations, one that is not there (see `_drop_missing`) is dropped, and its columns are NaN. Frames are
+    independent of each other: nothing here depends on the chunk they come in.
     """
     inside = window(curves, settings)
     everything = np.ones(len(curves.index), dtype=bool)
@@ -65,22 +68,28 @@ def fit_rows(
 
 
 def drop_missing(curves: Curves, inside: Bools, model: CurveModel, result: BatchFit) -> None:
-    """Fits with one population in frames where two are not both there: the one that describes the curve better."""
-    ratios = np.stack([ratio(result.values, result.covariance, model, k) for k in range(len(model.populations))])
+    """Fits with one population in frames where two are not both clearly there: the one that describes the curve better.
+
+    Where a second one improves χ² clearly although its c/σ_c is small, both stay: dropping it would bias the first. The
+    same where no fit with one succeeds; such frames are not converged unless the fit with both is, with one of them at
+    5 standard errors at least.
+    """
+    ratios = np.nan_to_num(np.stack([ratio(result.values, result.covariance, model, k) for k in (0, 1)]))
     lost = ~(result.converged & (ratios >= WEAK).all(axis=0))
     if not lost.any():
         return
     rows = np.flatnonzero(lost)
-    best = np.full(len(rows), np.inf)
-    for values in (result.values, result.covariance, result.chi2_red, result.model):
-        values[rows] = np.nan
-    result.free[rows] = result.converged[rows] = False
-    for k in range(len(model.populations)):
+    both = result.converged[rows] & (ratios[:, rows] >= WEAK).any(axis=0)
+    result.converged[rows] = both
+    freedom = np.maximum(result.n_points[rows] - result.free[rows].sum(axis=1), 1)
+    best = np.where(both, result.chi2_red[rows] * freedom + THERE, np.inf)
+    for k in (0, 1):
         alone = CurveModel.of(model.alone(k))
         one = fit_rows(curves, lost, inside, alone)
-        there = one.converged & (ratio(one.values, one.covariance, alone, 0) >= WEAK) & (one.chi2_red < best)
-        best[there] = one.chi2_red[there]
-        _take_over(result, rows[there], one, there, np.array(model.columns_of(alone, k)))
+        chi2 = one.chi2_red * (one.n_points - one.free.sum(axis=1))
+        found = one.converged & (np.nan_to_num(ratio(one.values, one.covariance, alone, 0)) >= WEAK) & (chi2 < best)
+        best[found] = chi2[found]
+        _take_over(result, rows[found], one, found, np.array(model.columns_of(alone, k)))
 
 
 def _take_over(result: BatchFit, rows: Ints, one: BatchFit, there: Bools, columns: Ints) -> None:

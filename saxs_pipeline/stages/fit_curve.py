@@ -147,17 +147,18 @@ def fit_curve(
     model, number = _present(whole, batch)
     if number is not None:
         kept = whole.columns_of(model, number)
-        batch = replace(batch, values=batch.values[:, kept], covariance=_block(batch.covariance, kept), free=batch.free[:, kept])
+        some = batch.values[:, kept], _block(batch.covariance, kept), batch.free[:, kept]
+        batch = replace(batch, values=some[0], covariance=some[1], free=some[2])
         systematic_rel = systematic_rel[number : number + 1]
         recorded = recorded and Recorded(recorded.values[kept], _block(recorded.covariance, kept))
     problem = _problem(curve, window, model, batch, absolute=absolute)
     minimizer, result = _minimised(problem)
     fit = _collected(curve, window, problem, result)
     parameters = _with_systematic(fit, problem, result, systematic_rel)
-    parameters = _beside(parameters, problem, recorded or Recorded(batch.values[0], batch.covariance[0]))
-    parameters = profiles.added(_with_limits(parameters, problem, batch), minimizer, result)
+    parameters = _beside(_with_limits(parameters, problem, batch), problem, recorded)
+    parameters = profiles.added(parameters, minimizer, result)
     chain = None if steps is None else posterior.sampled(problem.residual, result, parameters, steps)
-    fit = replace(fit, source=source, parameters=parameters, chain=chain)
+    fit = replace(fit, source=source, parameters=_in_order(parameters, model), chain=chain)
     return replace(fit, notes=(*_left_out(whole, number), *_doubts(fit)))
 
 
@@ -308,9 +309,11 @@ def _with_systematic(
 
 
 def _beside(
-    parameters: tuple[FitParameter, ...], problem: Problem, recorded: Recorded
+    parameters: tuple[FitParameter, ...], problem: Problem, recorded: Recorded | None
 ) -> tuple[FitParameter, ...]:
-    """Parameters with what the batched fit found; of a width its square root, NaN where s is negative."""
+    """Parameters with what the run recorded, if it did; of a width the square root of s, NaN where that is negative."""
+    if recorded is None:
+        return parameters
     with np.errstate(invalid="ignore", divide="ignore"):
         values = np.where(problem.widths, np.sqrt(recorded.values), recorded.values)
         errors = np.sqrt(np.diagonal(recorded.covariance))
@@ -329,6 +332,12 @@ def _with_limits(
         unresolved = problem.widths[k] and problem.free[k] and s < 2 * error
         found.append(replace(one, upper_limit=math.sqrt(max(s, 0.0) + 2 * error)) if unresolved else one)
     return tuple(found)
+
+
+def _in_order(parameters: tuple[FitParameter, ...], model: CurveModel) -> tuple[FitParameter, ...]:
+    """Those of the populations, one after the other, then those of the other terms."""
+    places = [place for k in range(len(model.populations)) for place in model.places(k)]
+    return tuple(parameters[k] for k in (*places, *(k for k in range(len(parameters)) if k not in places)))
 
 
 def _doubts(fit: CurveFit) -> list[str]:
