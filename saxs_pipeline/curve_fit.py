@@ -9,6 +9,8 @@ from typing import NamedTuple
 from saxs_pipeline.model_spec import ModelSpec
 from saxs_pipeline.types import Bools, Curves, Floats, Uncertain
 
+_UNKNOWN = Uncertain(math.nan, math.nan)
+
 
 class Interval(NamedTuple):
     """Limits of a parameter at which its profile of χ² has risen by level²; infinite where it has not in its range."""
@@ -37,7 +39,7 @@ class FitParameter:
     systematic: float = 0.0
     upper_limit: float = math.nan
     intervals: tuple[Interval, ...] = ()
-    batch: Uncertain = Uncertain(math.nan, math.nan)
+    batch: Uncertain = _UNKNOWN
 
 
 @dataclass(frozen=True, eq=False)

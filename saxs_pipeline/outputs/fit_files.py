@@ -1,4 +1,4 @@
-"""The fit of one curve in depth as files: fit.json, fit.dat, report.txt, figures; and its rows for the terminal."""
+"""The fit of one curve in depth as files: fit.json, fit.dat, fit.txt, figures; and its rows for the terminal."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ import numpy as np
 
 from saxs_pipeline import __version__
 from saxs_pipeline.curve_fit import Chain, CurveFit, FitParameter
-from saxs_pipeline.outputs.tables import plus_minus
+from saxs_pipeline.outputs.numbers import plus_minus
 from saxs_pipeline.types import Floats, Uncertain
 
 Rows = list[tuple[str, str]]
+
+MADE_BY = "saxs-pipeline fit"
+FILES = ("fit.json", "fit.dat", "fit.txt", "fit.png", "fit.svg", "corner.png", "corner.svg")
+"""What may be written; the last two with Monte Carlo only."""
 
 TOLD = 0.1
 """|r| from which on a correlation is listed."""
@@ -42,7 +46,7 @@ def write_fit(fit: CurveFit, folder: Path) -> None:
     width = max(len(name) for name, _ in listed)
     lines = [f"{name:<{width}}  {value}".replace("\n", "\n" + " " * (width + 2)) for name, value in listed]
     lines += [f"\n{name}: {caption}" for name, caption in captions.items()]
-    (folder / "report.txt").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    (folder / "fit.txt").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -105,7 +109,7 @@ def _parameter_rows(one: FitParameter) -> str:
 
 
 def _profile_text(one: FitParameter) -> str:
-    """ "1 σ −0.0016 +0.0015, 2 σ −0.0032 +0.0029": limits as distances from the value, with its power of ten."""
+    """ "profile: 1 σ −0.0016 +0.0015, 2 σ −0.0032 +0.0029": limits as distances from the value."""
     power = math.floor(math.log10(max(abs(one.value), one.error)))
     power = power if power < -2 or power > 5 else 0
 
@@ -116,7 +120,7 @@ def _profile_text(one: FitParameter) -> str:
         return f"{'+' if away > 0 else '−'}{abs(away):#.2g}".rstrip(".")
 
     text = ", ".join(f"{i.level:g} σ {side(i.low)} {side(i.high)}" for i in one.intervals)
-    return f"profile: {text}" + (f", ·10{str(power).translate(_RAISED)}" if power else "")
+    return f"profile{f' (10{str(power).translate(_RAISED)})' if power else ''}: {text}"
 
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -175,7 +179,7 @@ def _content(fit: CurveFit) -> dict[str, Any]:
     q = fit.curve.q_nm[fit.window]
     packages = ("numpy", "scipy", "lmfit", *(("emcee",) if fit.chain is not None else ()))
     return {
-        "made_by": "saxs-pipeline fit",
+        "made_by": MADE_BY,
         "source": fit.source,
         "q_1_nm": [float(q[0]), float(q[-1])],
         "points": fit.n_points,

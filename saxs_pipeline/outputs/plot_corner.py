@@ -77,7 +77,8 @@ def _draw(ax: Axes, chain: Chain, i: int, j: int, ranges: list[tuple[float, floa
     counts, x_edges, y_edges = np.histogram2d(x, chain.samples[:, i], _BINS, range=(ranges[j], ranges[i]))
     ordered = np.sort(counts.ravel())[::-1]
     share = np.cumsum(ordered) / len(x)
-    levels = sorted({float(ordered[min(np.searchsorted(share, s), ordered.size - 1)]) for s in _SHARES})
+    places = [min(int(np.searchsorted(share, s)), ordered.size - 1) for s in _SHARES]
+    levels = sorted({float(ordered[place]) for place in places})
     centres = (0.5 * (edges[1:] + edges[:-1]) for edges in (x_edges, y_edges))
     ax.pcolormesh(x_edges, y_edges, counts.T, cmap="Blues", rasterized=True)
     ax.contour(*centres, counts.T, levels=[level for level in levels if level > 0], colors=BLACK, linewidths=0.6)
@@ -95,7 +96,8 @@ def _label(ax: Axes, chain: Chain, i: int, j: int) -> None:
         ax.yaxis.set_major_locator(MaxNLocator(3, prune="both"))
         ax.yaxis.set_major_formatter(_scaled(powers[i]))
     ax.tick_params(labelsize=6, labelbottom=i == last, labelleft=j == 0 and i > 0)
-    ax.tick_params(axis="x", labelrotation=45)
+    for text in ax.get_xticklabels():
+        text.set(rotation=45, ha="right", rotation_mode="anchor")
     if i == last:
         ax.set_xlabel(_name(chain, j, powers[j]))
     if j == 0 and i > 0:

@@ -94,8 +94,8 @@ def _draw_curve(ax: Axes, fit: CurveFit) -> None:
     for rows, color in ((fit.window, BLACK), (~fit.window, GREY)):
         _draw_points(ax, fit, drawn & rows, clear & rows, color)
     there = fit.window & (q > 0)
-    band = np.maximum(fit.fitted - fit.band, 1e-3 * fit.fitted), fit.fitted + fit.band
-    ax.fill_between(q[there], *(edge[there] for edge in band), color=VERMILLION, alpha=0.35, lw=0)
+    low, high = np.maximum(fit.fitted - fit.band, 1e-3 * fit.fitted), fit.fitted + fit.band
+    ax.fill_between(q[there], low[there], high[there], color=VERMILLION, alpha=0.35, lw=0)
     for label, part in fit.parts:
         color, line = _style(fit, label)
         shown = there & (part > 0)
@@ -104,12 +104,12 @@ def _draw_curve(ax: Axes, fit: CurveFit) -> None:
     ax.plot(q[there], fit.fitted[there], "-", color=VERMILLION, lw=1.0, zorder=4, label="fit")
     ax.set(xscale="log", yscale="log", ylabel=f"$I$ ({unit_text(fit.curve.unit)})")
     level = intensity[clear & fit.window] if (clear & fit.window).any() else intensity[drawn]
-    low, high = float(np.percentile(level, 1)), float(max(level.max(), np.nanmax(fit.fitted)))
-    constant = fit.parameter("background").value
-    ax.set_ylim(max(0.03 * low, min(0.4 * low, 0.5 * constant)) if constant > 0 else 0.4 * low, 3 * high)
+    lowest, highest = float(np.percentile(level, 1)), float(max(level.max(), np.nanmax(fit.fitted)))
+    constant = max(fit.parameter("background").value, 0.06 * lowest)
+    ax.set_ylim(min(0.4 * lowest, 0.5 * constant), 3 * highest)
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.legend(loc="lower left")
+    ax.legend(loc="lower left", frameon=True, facecolor="white", edgecolor="none", framealpha=0.85)
 
 
 def _draw_points(ax: Axes, fit: CurveFit, drawn: Bools, clear: Bools, color: str) -> None:
@@ -117,7 +117,8 @@ def _draw_points(ax: Axes, fit: CurveFit, drawn: Bools, clear: Bools, color: str
     error_bars(ax, q[clear], (intensity - sigma)[clear], (intensity + sigma)[clear], color)
     pale = drawn & ~clear
     ax.plot(q[pale], intensity[pale], "o", ms=1.4, color=color, mew=0, alpha=0.3, zorder=2)
-    ax.plot(q[clear], intensity[clear], "o", ms=1.9, mfc="none" if color == GREY else color, mec=color, mew=0.3, zorder=2)
+    face = "none" if color == GREY else color
+    ax.plot(q[clear], intensity[clear], "o", ms=1.9, mfc=face, mec=color, mew=0.3, zorder=2)
 
 
 def _style(fit: CurveFit, label: str) -> tuple[str, str]:
@@ -135,7 +136,7 @@ def _draw_residuals(ax: Axes, fit: CurveFit) -> None:
     ax.axhline(0, color=VERMILLION, lw=0.7, zorder=1)
     ax.plot(q, residual, "o", ms=1.6, color=BLACK, mew=0, zorder=3)
     ax.set(xscale="log", xlabel=Q_LABEL, ylabel="Δ/$σ$", ylim=(-reach, reach))
-    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True, prune="both"))
+    ax.yaxis.set_major_locator(MaxNLocator(4, integer=True, prune="both"))
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
@@ -230,13 +231,15 @@ _SYMBOLS = {
 
 
 def _write_parameters(figure: Figure, fit: CurveFit) -> None:
-    """The parameters below the distribution, in the colour of their part."""
+    """The parameters below the distribution, with a mark in the colour of their population."""
     top = _HEIGHT_MM - _TOP_MM - _SIDE_HIGH_MM - 13.0
     lines = [(_line(one, fit), _color(one, fit)) for one in fit.parameters]
     lines.append((f"$χ^2_{{\\rm red}}$ = {fit.chi2_red:.3g} ({fit.degrees} d.o.f.)", BLACK))
     for k, (text, color) in enumerate(lines):
         x, y = (_SIDE_MM - 8.0) / DOUBLE_COLUMN_MM, (top - k * _LINE_MM) / _HEIGHT_MM
-        figure.text(x, y, text, color=color, fontsize=7, va="top")
+        figure.text(x, y, text, fontsize=7, va="top")
+        if color != BLACK:
+            figure.text(x - 2.6 / DOUBLE_COLUMN_MM, y, "■", color=color, fontsize=6, va="top")
 
 
 def _line(one: FitParameter, fit: CurveFit) -> str:

@@ -23,7 +23,7 @@ POOR = 2.0
 def fit(curves: Curves, settings: Model, model: CurveModel) -> tuple[FitTable, Floats]:
     """Fit every frame; returns the table and the fitted curves (n, m), NaN outside the q window.
 
-    Of two populations, one that is not there (see `_drop_missing`) is dropped, and its columns are NaN. Frames are
+    Of two populations, one that is not there (see `drop_missing`) is dropped, and its columns are NaN. Frames are
     independent of each other: nothing here depends on the chunk they come in.
     """
     inside = window(curves, settings)

@@ -118,7 +118,8 @@ class Problem:
         """∂I/∂(parameters of these names), (m, f), those tied to them following."""
         values = self.values(parameters)
         columns = self.model.design(q_nm, values, self.free[None]).columns[0]
-        inner = np.where(self.widths, 2 * np.sqrt(values[0]), 1.0)  # ∂s/∂σ
+        inner = np.ones(len(self.names))
+        inner[self.widths] = 2 * np.sqrt(values[0, self.widths])  # ∂s/∂σ
         places = [self.names.index(name) for name in names]
         return np.asarray((inner[places, None] * columns[places]).T)
 
@@ -322,9 +323,7 @@ def _beside(
     return tuple(replace(one, batch=Uncertain(*pair)) for one, pair in zip(parameters, pairs, strict=True))
 
 
-def _with_limits(
-    parameters: tuple[FitParameter, ...], problem: Problem, batch: BatchFit
-) -> tuple[FitParameter, ...]:
+def _with_limits(parameters: tuple[FitParameter, ...], problem: Problem, batch: BatchFit) -> tuple[FitParameter, ...]:
     """Widths that are not resolved (s < 2 standard errors) with the upper limit √(max(s, 0) + 2 s.e.)."""
     found = []
     for k, one in enumerate(parameters):

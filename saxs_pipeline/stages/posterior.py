@@ -27,9 +27,7 @@ def check_installed() -> None:
         raise BadInput('--emcee needs the package emcee; say: pip install "saxs-pipeline[mcmc]"')
 
 
-def sampled(
-    residual: Callable[[Any], Floats], result: Any, parameters: Sequence[FitParameter], steps: int
-) -> Chain:
+def sampled(residual: Callable[[Any], Floats], result: Any, parameters: Sequence[FitParameter], steps: int) -> Chain:
     """A chain of `steps` for each walker, with a uniform prior within the ranges; the same seed, the same chain.
 
     residual: of lmfit's parameters; result: lmfit's. A width that the fit holds at 0 takes part.
