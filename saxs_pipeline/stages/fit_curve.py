@@ -196,7 +196,7 @@ def _batched(curve: Curves, window: Bools, model: CurveModel) -> BatchFit:
             for prefix, one in zip(model.prefixes, model.populations, strict=True)
             for low, high in (one.radius_nm,)
         )
-        raise BadInput(f"the curve shows no spheres with {ranges}; change the ranges or the model with --model")
+        raise BadInput(f"the fit finds no spheres with {ranges}; change the ranges or the model with --model")
     return batch
 
 

@@ -17,6 +17,9 @@ LEVELS = (1.0, 2.0)
 FINE = 1e-3
 """Of a standard error, to which a limit is found; lmfit.conf_interval stops at 5e-5 of the value, which can be more."""
 
+_ENOUGH = 1e-9
+"""Relative change of χ² and of the parameters at which a refit ends."""
+
 _MOST = 0.7
 """Of the way to the end of its range that a parameter is moved for the start of a refit."""
 
@@ -58,7 +61,11 @@ class _Profile:
             for name, slope in self._slopes.items():
                 held[name].set(value=_before(held[name], slope * (value - self._best)))
             held[self._name].set(value=value, vary=False)
-            chi2 = self._minimizer.leastsq(held).chisqr if len(self._slopes) > 1 else self._chi2(held)
+            chi2 = (
+                self._minimizer.leastsq(held, ftol=_ENOUGH, xtol=_ENOUGH).chisqr
+                if len(self._slopes) > 1
+                else self._chi2(held)
+            )
             self._known[value] = math.sqrt(max(chi2 - self._result.chisqr, 0.0))
         return self._known[value]
 
