@@ -38,7 +38,7 @@ class Recorded(NamedTuple):
     covariance: Floats
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Problem:
     """A model beside the points (m,) that are fitted; start (p,) in the order of the model's columns.
 
@@ -52,6 +52,7 @@ class Problem:
     start: Floats
     free: Bools
     absolute: bool
+    _kept: tuple[Floats, Floats] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,18 +107,30 @@ class Problem:
 
     def residual(self, parameters: Any) -> Floats:
         """(I − model)/σ, (m,)."""
-        curve = self.model.curve(self.q_nm, self.values(parameters))[0]
+        values, model = self.values(parameters), self.model
+        columns = self._columns(values)
+        linear = list(model.linear)
+        curve = np.einsum("k,km->m", values[0, linear], columns[linear]) + (model.constant or 0.0)
         return np.asarray((self.intensity - curve) / self.sigma)
 
     def jacobian(self, parameters: Any) -> Floats:
         """∂residual/∂(parameters that vary), (m, f)."""
         names = [name for name in parameters if parameters[name].vary]
-        return np.asarray(-self.slopes(self.q_nm, parameters, names) / self.sigma[:, None])
+        return np.asarray(-self.slopes(self._columns(self.values(parameters)), parameters, names) / self.sigma[:, None])
 
-    def slopes(self, q_nm: Floats, parameters: Any, names: Sequence[str]) -> Floats:
-        """∂I/∂(parameters of these names), (m, f), those tied to them following."""
+    def _columns(self, values: Floats) -> Floats:
+        """∂I/∂(values), (p, m), at the fitted points; kept, since residuals and slopes are asked for at the same ones."""
+        if self._kept is None or not np.array_equal(self._kept[0], values):
+            self._kept = values, self.columns(self.q_nm, values)
+        return self._kept[1]
+
+    def columns(self, q_nm: Floats, values: Floats) -> Floats:
+        """∂I/∂(values), (p, m)."""
+        return self.model.design(q_nm, values, self.free[None]).columns[0]
+
+    def slopes(self, columns: Floats, parameters: Any, names: Sequence[str]) -> Floats:
+        """∂I/∂(parameters of these names), (m, f), from those by the values; those tied to them follow."""
         values = self.values(parameters)
-        columns = self.model.design(q_nm, values, self.free[None]).columns[0]
         inner = np.ones(len(self.names))
         inner[self.widths] = 2 * np.sqrt(values[0, self.widths])  # ∂s/∂σ
         places = [self.names.index(name) for name in names]
@@ -241,7 +254,7 @@ def _collected(curve: Curves, window: Bools, problem: Problem, result: Any) -> C
     model, q = problem.model, curve.q_nm[window]
     values = problem.values(result.params)
     names = tuple(result.var_names)
-    slopes = problem.slopes(q, result.params, names)
+    slopes = problem.slopes(problem.columns(q, values), result.params, names)
     band = np.sqrt(np.einsum("mi,ij,mj->m", slopes, result.covar, slopes))
     terms, _ = model.basis(q, np.ascontiguousarray(values[:, model.nonlinear].T))
     labels = [one.name or "spheres" for one in model.populations] + ["power law"] * (model.power_law is not None)

@@ -61,16 +61,14 @@ class _Profile:
             for name, slope in self._slopes.items():
                 held[name].set(value=_before(held[name], slope * (value - self._best)))
             held[self._name].set(value=value, vary=False)
-            chi2 = (
-                self._minimizer.leastsq(held, ftol=_ENOUGH, xtol=_ENOUGH).chisqr
-                if len(self._slopes) > 1
-                else self._chi2(held)
-            )
-            self._known[value] = math.sqrt(max(chi2 - self._result.chisqr, 0.0))
+            self._known[value] = math.sqrt(max(self._least(held) - self._result.chisqr, 0.0))
         return self._known[value]
 
-    def _chi2(self, parameters: Any) -> float:
-        residual = self._minimizer.userfcn(parameters)
+    def _least(self, held: Any) -> float:
+        """χ² with the others, if there are any, at their best."""
+        if len(self._slopes) > 1:
+            return float(self._minimizer.leastsq(held, ftol=_ENOUGH, xtol=_ENOUGH).chisqr)
+        residual = self._minimizer.userfcn(held)
         return float(residual @ residual)
 
     def limit(self, side: int, level: float) -> float:

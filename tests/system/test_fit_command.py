@@ -65,9 +65,7 @@ def content(folder):
 
 
 def write_text(path, q, intensity, sigma):
-    lines = [header] * bool(header) + [
-        " ".join(f"{x:.10g}" for x in row) for row in zip(q, intensity, sigma, strict=True)
-    ]
+    lines = [" ".join(f"{x:.10g}" for x in row) for row in zip(q, intensity, sigma, strict=True)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
@@ -78,7 +76,7 @@ def test_frames_of_a_run_come_out_as_the_run_has_them(run):
     window = np.isfinite(result.model).any(axis=0)
     good = [row for row, flag in enumerate(frame_flags(result)) if flag == "ok"]
     assert len(good) > 15
-    for row in good[::3]:
+    for row in good[::5]:
         one = result.curves.rows(np.arange(len(result.curves.index)) == row)
         recorded = Recorded(result.fits.values[row], result.fits.covariance[row])
         fit = fit_curve(one, window, result.fits.model, recorded=recorded)
@@ -107,9 +105,8 @@ def test_the_files_hold_the_same_fit(fitted):
     names = (folder / "fit.dat").read_text(encoding="utf-8").splitlines()[2].split()[1:]
     columns = dict(zip(names, np.loadtxt(folder / "fit.dat").T, strict=True))
     inside = np.isfinite(columns["I_fit"])
-    np.testing.assert_allclose(
-        (columns["I_spheres"] + columns["I_constant"])[inside], columns["I_fit"][inside], rtol=1e-8
-    )
+    total = columns["I_spheres"] + columns["I_constant"]
+    np.testing.assert_allclose(total[inside], columns["I_fit"][inside], rtol=1e-8)
     residual = ((columns["I_1_mm"] - columns["I_fit"]) / columns["sigma"])[inside]
     assert found["points"] == inside.sum()
     assert found["chi2"] == pytest.approx(float(residual @ residual), rel=1e-6)
