@@ -24,7 +24,7 @@ from saxs_pipeline.science.population import simulate
 from saxs_pipeline.stages import degenerate, quantify, reduce
 from saxs_pipeline.stages.analyse import analyse
 from saxs_pipeline.stages.compare import compare
-from saxs_pipeline.stages.fit import POOR, fit, poor
+from saxs_pipeline.stages.fit import POOR, fit, poor, window
 from saxs_pipeline.stages.kinetic_problem import ROUGH_ETA
 from saxs_pipeline.stages.overlay import outside, overlay
 from saxs_pipeline.stages.refit import refit_weak
@@ -53,7 +53,7 @@ def finish(plan: Plan, frames: ChunkResult, provenance: Provenance) -> RunResult
             fits, flags=_flags(curves, fits, fits.flags), others=tuple(_flags(curves, fits, f) for f in fits.others)
         )
         samples = settings.samples(plan.config.sample)
-        quantities, *more = quantify.quantify(fits, curves, samples, plan.energy_keV)
+        quantities, *more = quantify.quantify(fits, curves, samples, plan.energy_keV, window(curves, settings))
         others = tuple((one.name, its) for one, its in zip(fits.model.populations[1:], more, strict=True))
     return RunResult(
         title=plan.config.title,

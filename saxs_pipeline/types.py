@@ -332,6 +332,8 @@ class Quantities:
     """What the user came for, one row per frame; NaN where a frame does not support it (see flags).
 
     covariance (n, 3, 3) of (r, sigma_r, c_nc), statistical; flags (n,) as in series.csv ("ok" or words joined by "|").
+    shared (n, 3): how much of the standard errors of r, sigma_r, c_nc is the background's and the dark's, common to all
+    frames: no average over frames makes it smaller. None where it is not known.
     """
 
     index: Ints
@@ -345,6 +347,7 @@ class Quantities:
     chi2_red: Floats
     covariance: Floats
     flags: tuple[str, ...]
+    shared: Floats | None = None
 
 
 @dataclass(frozen=True)
