@@ -1,8 +1,12 @@
 """The section `model` of the run file: what becomes of it, and what is said of mistakes."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from saxs_pipeline import runfile
+from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.types import BadInput, Uncertain
 from tests.test_runfile import GOOD
 
@@ -100,3 +104,14 @@ def test_mistakes_have_their_place_and_how_to_mend_them(load, model, sample, key
     assert hint in text, text
     assert key in text and "run.yaml:" in text, text
     assert "Traceback" not in text and len(caught.value.messages) <= 3
+
+
+def test_the_example_of_the_readme_is_a_model(load):
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    example = re.search(r"```yaml\n(model:\n.*?)```", text, re.DOTALL)[1].replace("0.2 1/nm", "0.15 1/nm")
+    solvent = "{formula: C6H14, density: 0.655 g/cm^3}"
+    config = load(example, f"sample: {{solvent: {solvent}}}")
+    assert [one.name for one in config.model.populations] == ["crystals", "agglomerates"]
+    spec = config.model.spec([1.0, 1.0])
+    assert (spec.distribution, spec.power_law) == ("schulz", (4, 4))
+    assert CurveModel.of(spec).free == (0, 1, 2)
