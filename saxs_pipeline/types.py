@@ -284,16 +284,12 @@ class Background:
     factor_rel: float = 0.0
 
 
-FIT_COLUMNS = ("c_nc_umol_L", "r_nm", "sigma2_nm2", "background_1_mm")
-"""Columns of the first population and the constant; sigma2 = σ_r² is what is fitted (it may be slightly negative)."""
-
-
 @dataclass(frozen=True)
 class FitTable:
     """Result of one weighted fit per frame.
 
-    values (n, p) in the order of model.columns, of which FIT_COLUMNS are the first; NaN for a population that a frame
-    was fitted without; covariance (n, p, p) from statistical and shared uncertainties, the latter including that of a
+    values (n, p) in the order of model.columns: c, r, s = σ_r² (which may be slightly negative) of the first population,
+    the constant, and so on; NaN for a population that a frame was fitted without; covariance (n, p, p) from statistical and shared uncertainties, the latter including that of a
     size taken over from another frame; free (n, p): what the fit of this frame had to find; chi2_red (n,); n_points
     (n,); converged (n,); flags (n,) words joined by "|", "" if none, of the first population, `others` of the others.
     """
