@@ -288,11 +288,11 @@ class Background:
 class FitTable:
     """Result of one weighted fit per frame.
 
-    values (n, p) in the order of model.columns: c, r, s = σ_r² (it may be slightly negative) of the first population, the
-    constant, and so on; NaN for a population that a frame was fitted without; covariance (n, p, p) from statistical and
-    shared uncertainties, the latter including that of a
-    size taken over from another frame; free (n, p): what the fit of this frame had to find; chi2_red (n,); n_points
-    (n,); converged (n,); flags (n,) words joined by "|", "" if none, of the first population, `others` of the others.
+    values (n, p) in the order of model.columns: c, r, s = σ_r² (it may be slightly negative) of the first population,
+    the constant, and so on; NaN for a population that a frame was fitted without; covariance (n, p, p) from statistical
+    and shared uncertainties, the latter including that of a size taken over from another frame; free (n, p): what the
+    fit of this frame had to find; chi2_red (n,); n_points (n,); converged (n,); flags (n,) words joined by "|", "" if
+    none, of the first population, `others` of the others.
     """
 
     index: Ints
