@@ -19,16 +19,21 @@ from saxs_pipeline.quality import Quality
 from saxs_pipeline.reaction import Aliquots
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.science import quality
+from saxs_pipeline.science.distributions import mean_volume
 from saxs_pipeline.science.orientation import turned
 from saxs_pipeline.science.population import simulate
+from saxs_pipeline.science.quantities import volume_fraction
 from saxs_pipeline.stages import degenerate, quantify, reduce
 from saxs_pipeline.stages.analyse import analyse
 from saxs_pipeline.stages.compare import compare
-from saxs_pipeline.stages.fit import POOR, fit, poor
+from saxs_pipeline.stages.fit import POOR, fit, poor, window
 from saxs_pipeline.stages.kinetic_problem import ROUGH_ETA
 from saxs_pipeline.stages.overlay import outside, overlay
 from saxs_pipeline.stages.refit import refit_weak
 from saxs_pipeline.types import BadInput, ChunkResult, Curves, FitTable, Provenance, Quantities, RunResult
+
+CROWDED = 0.01
+"""Volume fraction from which interference, S(0) ≈ 1 − 8η of hard spheres, is no longer small."""
 
 
 def process(plan: Plan, start: int, stop: int) -> ChunkResult:
@@ -53,7 +58,7 @@ def finish(plan: Plan, frames: ChunkResult, provenance: Provenance) -> RunResult
             fits, flags=_flags(curves, fits, fits.flags), others=tuple(_flags(curves, fits, f) for f in fits.others)
         )
         samples = settings.samples(plan.config.sample)
-        quantities, *more = quantify.quantify(fits, curves, samples, plan.energy_keV)
+        quantities, *more = quantify.quantify(fits, curves, samples, plan.energy_keV, window(curves, settings))
         others = tuple((one.name, its) for one, its in zip(fits.model.populations[1:], more, strict=True))
     return RunResult(
         title=plan.config.title,
@@ -167,6 +172,8 @@ def _doubts(plan: Plan, curves: Curves, quantities: Quantities | None) -> list[s
             "no frame supports a radius: check model.radius and model.sigma, and that the background frames lie before "
             "the crystals"
         )
+    if crowded := _crowded(plan, quantities):
+        found.append(crowded)
     chi2 = quantities.chi2_red[curves.usable]
     if np.isfinite(chi2).any() and np.nanmedian(chi2) > POOR:
         found.append(
@@ -174,6 +181,21 @@ def _doubts(plan: Plan, curves: Curves, quantities: Quantities | None) -> list[s
             "mask, orientation or beam centre are wrong"
         )
     return found
+
+
+def _crowded(plan: Plan, quantities: Quantities) -> str:
+    """Says if the crystals are so many that interference between them lowers what is taken for c."""
+    c, radius = quantities.c_nc_umol_L.value, quantities.radius_nm.value
+    if plan.model is None or plan.model.volume_fraction is not None or not np.isfinite(c * radius).any():
+        return ""
+    volume = mean_volume(radius, np.nan_to_num(quantities.sigma_nm.value) ** 2)
+    share = float(np.nanmax(volume_fraction(c, volume)))
+    if share < CROWDED:
+        return ""
+    return (
+        f"the crystals take {100 * share:.2g} % of the volume: interference lowers I(0), and c with it, by about "
+        f"{800 * share:.2g} %, more with their ligands; fit it with model.structure_factor"
+    )
 
 
 def _frame_warnings(plan: Plan, curves: Curves) -> list[str]:

@@ -284,18 +284,15 @@ class Background:
     factor_rel: float = 0.0
 
 
-FIT_COLUMNS = ("c_nc_umol_L", "r_nm", "sigma2_nm2", "background_1_mm")
-"""Columns of the first population and the constant; sigma2 = σ_r² is what is fitted (it may be slightly negative)."""
-
-
 @dataclass(frozen=True)
 class FitTable:
     """Result of one weighted fit per frame.
 
-    values (n, p) in the order of model.columns, of which FIT_COLUMNS are the first; NaN for a population that a frame
-    was fitted without; covariance (n, p, p) from statistical and shared uncertainties, the latter including that of a
-    size taken over from another frame; free (n, p): what the fit of this frame had to find; chi2_red (n,); n_points
-    (n,); converged (n,); flags (n,) words joined by "|", "" if none, of the first population, `others` of the others.
+    values (n, p) in the order of model.columns: c, r, s = σ_r² (it may be slightly negative) of the first population,
+    the constant, and so on; NaN for a population that a frame was fitted without; covariance (n, p, p) from statistical
+    and shared uncertainties, the latter including that of a size taken over from another frame; free (n, p): what the
+    fit of this frame had to find; chi2_red (n,); n_points (n,); converged (n,); flags (n,) words joined by "|", "" if
+    none, of the first population, `others` of the others.
     """
 
     index: Ints
@@ -332,6 +329,8 @@ class Quantities:
     """What the user came for, one row per frame; NaN where a frame does not support it (see flags).
 
     covariance (n, 3, 3) of (r, sigma_r, c_nc), statistical; flags (n,) as in series.csv ("ok" or words joined by "|").
+    shared (n, 3): how much of the standard errors of r, sigma_r, c_nc is the background's and the dark's, common to all
+    frames: no average over frames makes it smaller. None where it is not known.
     """
 
     index: Ints
@@ -345,6 +344,7 @@ class Quantities:
     chi2_red: Floats
     covariance: Floats
     flags: tuple[str, ...]
+    shared: Floats | None = None
 
 
 @dataclass(frozen=True)

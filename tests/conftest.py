@@ -103,12 +103,12 @@ def series_of(run_file: Path) -> Path:
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
-    """Columns of a CSV; `flag` as text, all others as numbers."""
+    """Columns of a CSV; flags as text, all others as numbers."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {
         name: np.array([row[name] for row in rows])
-        if name == "flag"
+        if name.endswith("flag")
         else np.array([float(row[name] or "nan") for row in rows])
         for name in rows[0]
     }

@@ -72,6 +72,9 @@ def _write_series(entry: h5py.Group, name: str, quantities: Quantities, unit: st
         )
     put_array(group, "chi2_reduced", quantities.chi2_red)
     put_array(group, "covariance", quantities.covariance, label="statistical covariance of r, sigma_r, c_nc")
+    if quantities.shared is not None:
+        said = "of the standard uncertainties of r, sigma_r, c_nc: what background and dark cause, alike in all frames"
+        put_array(group, "shared_errors", quantities.shared, label=said)
     put_array(group, "exposure_time", quantities.exposure_s, "s")
     put_array(group, "frame", quantities.index)
     put_texts(group, "flag", quantities.flags)
@@ -119,5 +122,6 @@ def read_series(group: h5py.Group) -> Quantities:
         chi2_red=group["chi2_reduced"][()],
         covariance=group["covariance"][()],
         flags=texts_in(group["flag"]),
+        shared=group["shared_errors"][()] if "shared_errors" in group else None,
         **estimates,
     )

@@ -49,8 +49,8 @@ class CurveErrors(NamedTuple):
         )
 
 
-def shared_response(errors: CurveErrors, values: Floats, model: CurveModel, free: Bools) -> Floats:
-    """U (n, 3, m + 1): what one standard error of what the frames share does to (c, R₀, s) of the first population.
+def shared_response(errors: CurveErrors, values: Floats, model: CurveModel, free: Bools, population: int = 0) -> Floats:
+    """U (n, 3, m + 1): what one standard error of what the frames share does to (c, R₀, s) of a population.
 
     That is the background at each q, and at last its factor. values (n, p) in the order of the model's columns, finite
     where they are free (n, p). c in µmol/L, R₀ in nm, s in nm².
@@ -62,7 +62,8 @@ def shared_response(errors: CurveErrors, values: Floats, model: CurveModel, free
     n, m = errors.sigma.shape
     response = np.empty((n, 3, m + 1))
     for block in _blocks(n, m):
-        gains = curve_gains(errors.q_nm, errors.sigma[block], values[block], model, free[block])[:, :3]
+        gains = curve_gains(errors.q_nm, errors.sigma[block], values[block], model, free[block])
+        gains = gains[:, model.places(population)]
         response[block, :, :m] = gains * errors.common[block, None]
         response[block, :, m] = np.einsum("nim,m->ni", gains, errors.by_background)
     return response

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from saxs_pipeline.science.distributions import mean_volume, mean_volume_by
+from saxs_pipeline.science.formfactors import AVOGADRO_PER_MOL
 from saxs_pipeline.types import Bools, Estimate, Floats, Uncertain
 
 _C, _R, _S, _B = range(4)
@@ -31,6 +32,12 @@ class Derived:
     background_1_mm: Estimate
     covariance: Floats
     sigma_is_limit: Bools
+
+
+def volume_fraction(c_nc_umol_L: ArrayLike, mean_volume_nm3: ArrayLike) -> Floats:
+    """The crystals' share of the volume, c N_A ⟨V⟩: 1 µmol/L is 6.022e-7 per nm³."""
+    share: Floats = 1e-30 * AVOGADRO_PER_MOL * np.asarray(c_nc_umol_L, dtype=float) * np.asarray(mean_volume_nm3)
+    return share
 
 
 def cations_per_crystal(mean_volume_nm3: ArrayLike, lattice_nm: float, cations_per_cell: float = 4) -> Floats:
@@ -58,7 +65,7 @@ def derive(
 ) -> Derived:
     """Quantities and their errors from fits.
 
-    values (n, 4) and covariance (n, 4, 4) in the order of types.FIT_COLUMNS; a row of NaN gives NaN everywhere.
+    values (n, 4) and covariance (n, 4, 4) of c, R₀, s, b; a row of NaN gives NaN everywhere.
     Statistical errors come from the full covariance of (c, R₀, s), which are strongly correlated. Systematic ones:
     scale_rel · |value| for c and b, which share the absolute scale; for the yield also the relative uncertainties of
     the cation concentration and of a³, in quadrature.

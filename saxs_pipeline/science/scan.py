@@ -136,11 +136,12 @@ def _decrease(grid: _Grid, w: Floats, wy: Floats) -> Floats:
         own = [(wy * d).sum(axis=1) for d in directions]
         slopes = np.einsum("nm,gm->ng", wy, term.curves)
         squares = np.einsum("nm,gm->ng", w, term.squares)
+        least = 1e-12 * squares
         for p, y in zip(projected, own, strict=True):
             slopes -= p * y[:, None]
             squares -= p * p
         slope.append(slopes[:, term.of])
-        square.append(np.maximum(squares, 1e-12 * squares.max())[:, term.of])
+        square.append(np.maximum(squares, least)[:, term.of])
         along.append([p[:, term.of] for p in projected])
     single = [b * np.abs(b) / n for b, n in zip(slope, square, strict=True)]
     if grid.products is None:

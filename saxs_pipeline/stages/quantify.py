@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from saxs_pipeline.sample_config import Material, Sample
 from saxs_pipeline.science import contrast, formfactors, quantities
+from saxs_pipeline.science.curvemodel import CurveModel
+from saxs_pipeline.science.joint import CurveErrors, shared_response
 from saxs_pipeline.types import BadInput, Bools, Curves, Estimate, FitTable, Floats, Quantities, Uncertain
 
 UNSIZED = frozenset({"weak", "vanished", "not_converged", "negative_variance"})
@@ -88,10 +91,32 @@ def amplitude_factors(samples: Samples, energy_keV: float | None) -> tuple[float
     )
 
 
-def quantify(fits: FitTable, curves: Curves, samples: Samples, energy_keV: float | None) -> tuple[Quantities, ...]:
-    """Quantities of every frame, of each population; c needs absolute curves and a contrast, the yield a unit cell."""
+def quantify(
+    fits: FitTable, curves: Curves, samples: Samples, energy_keV: float | None, inside: Bools | None = None
+) -> tuple[Quantities, ...]:
+    """Quantities of every frame, of each population; c needs absolute curves and a contrast, the yield a unit cell.
+
+    inside (m,): bins that were fitted; without them the shared part of the errors is not said.
+    """
     flags = (fits.flags, *fits.others)
-    return tuple(_of_population(fits, curves, k, flags[k], sample, energy_keV) for k, sample in enumerate(samples))
+    found = (_of_population(fits, curves, k, flags[k], sample, energy_keV) for k, sample in enumerate(samples))
+    if inside is None:
+        return tuple(found)
+    return tuple(replace(one, shared=_shared(fits, curves, inside, k, one)) for k, one in enumerate(found))
+
+
+def _shared(fits: FitTable, curves: Curves, inside: Bools, population: int, quantities: Quantities) -> Floats:
+    """Standard errors (n, 3) of r, σ_r, c by what all frames share; NaN where these are not reported."""
+    model, part = CurveModel.of(fits.model), np.full((len(fits.index), 3), np.nan)
+    rows = curves.usable & fits.free.any(axis=1) & (np.isfinite(fits.values) | ~fits.free).all(axis=1)
+    errors = CurveErrors.of(curves, rows, inside)
+    response = shared_response(errors, fits.values[rows], model, fits.free[rows], population)
+    c, r, s = np.sqrt(np.einsum("nim,nim->in", response, response))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part[rows] = np.stack([r, s / (2 * quantities.sigma_nm.value[rows]), c], axis=-1)
+    reported = (quantities.radius_nm, quantities.sigma_nm, quantities.c_nc_umol_L)
+    known = np.stack([np.isfinite(one.statistical) for one in reported], axis=-1)
+    return np.where(known, part, np.nan)
 
 
 def _of_population(  # noqa: PLR0917

@@ -10,6 +10,7 @@ import pytest
 
 from saxs_pipeline import runfile
 from saxs_pipeline.apps import batch
+from saxs_pipeline.outputs import nexus
 from saxs_pipeline.simulation import simulate
 from tests.conftest import invoke, read_table
 
@@ -108,3 +109,80 @@ def test_the_rings_of_its_calibrant_give_its_geometry(beamtime, tmp_path):
     for found, error, true in ((*distance, 3500), (*centre[:2], 40.4), (*centre[2:], 60.7)):
         assert abs(float(found) - true) < 4 * float(error)
         assert float(error) < 2e-3 * true
+
+
+@pytest.fixture(scope="module")
+def whole(beamtime):
+    """The run as a user starts it, with both populations."""
+    done = invoke("run", beamtime / "run.yaml")
+    assert done.returncode == 0, done.stderr
+    return done, nexus.read_run(beamtime / "results/run.nxs")
+
+
+def pulls(estimate, truth, rows):
+    """Deviations over what is not common to all frames and the one factor of all concentrations."""
+    return ((estimate.value - truth) / np.hypot(estimate.statistical, estimate.systematic))[rows]
+
+
+def test_both_populations_are_found_as_they_are(beamtime, whole):
+    _, run = whole
+    truth, (name, agglomerates) = read_table(beamtime / "truth.csv"), run.others[0]
+    assert (run.fits.model.populations[0].name, name) == ("crystals", "agglomerates")
+    for prefix, found in (("", run.quantities), ("agglomerates_", agglomerates)):
+        sized = np.isfinite(found.radius_nm.value)
+        assert sized.sum() >= 12
+        clear = sized & np.isfinite(found.sigma_nm.statistical)
+        for estimate, column, rows in (
+            (found.radius_nm, "r_nm", sized),
+            (found.sigma_nm, "sigma_r_nm", clear),
+            (found.c_nc_umol_L, "c_nc_umol_L", sized),
+            (found.yield_, "yield", sized),
+        ):
+            off = pulls(estimate, truth[prefix + column], rows)
+            assert np.abs(off).max() < 4.5, (prefix + column, off)
+            assert 0.4 < np.sqrt(np.mean(off**2)) < 1.7, (prefix + column, off)
+
+
+def test_yields_are_counted_in_caesium_and_add_up(beamtime, whole):
+    _, run = whole
+    truth, together = read_table(beamtime / "truth.csv"), run.quantities.yield_.value + run.others[0][1].yield_.value
+    after = np.isfinite(together) & (truth["t_s"] > 3)
+    assert truth["yield"][after] + truth["agglomerates_yield"][after] == pytest.approx(0.61, abs=0.005)
+    assert together[after] == pytest.approx(0.61, abs=0.03)
+
+
+def test_a_population_that_vanishes_is_said_to_have_vanished(beamtime, whole):
+    done, run = whole
+    agglomerates, truth = run.others[0][1], read_table(beamtime / "truth.csv")
+    words = np.array([set(flag.split("|")) for flag in agglomerates.flags])
+    gone = np.array(["vanished" in word for word in words])
+    assert gone[-5:].all() and not gone[truth["t_s"] < 15].any()
+    assert np.isnan(agglomerates.radius_nm.value[gone]).all()
+    left = agglomerates.c_nc_umol_L
+    assert np.abs((left.value - truth["agglomerates_c_nc_umol_L"]) / left.statistical)[gone].max() < 4
+    text = " ".join(done.stdout.split())
+    assert re.search(r"agglomerates: seen from [\d.]+ s to [\d.]+ s, in \d+ frames", text)
+    assert re.search(r"agglomerates: vanished from [\d.]+ s on; at [\d.]+ s c is -?[\d.]+ ± [\d.]+ µmol/L", text)
+
+
+def test_tables_and_figures_have_both(beamtime, whole):
+    header = (beamtime / "results/series.csv").read_text().splitlines()[0].split(",")
+    assert header[16:] == [
+        "flag", "agglomerates_r_nm", "agglomerates_r_nm_err", "agglomerates_sigma_r_nm", "agglomerates_sigma_r_nm_err",
+        "agglomerates_c_nc_umol_L", "agglomerates_c_nc_umol_L_err", "agglomerates_c_nc_umol_L_sys",
+        "agglomerates_yield", "agglomerates_yield_err", "agglomerates_yield_sys", "agglomerates_flag",
+    ]  # fmt: skip
+    assert (beamtime / "results/figures/populations.png").stat().st_size > 10_000
+    assert "Agglomerates have vanished at" in (beamtime / "results/report.html").read_text()
+    _, run = whole
+    table = read_table(beamtime / "results/series.csv")
+    np.testing.assert_allclose(table["agglomerates_r_nm"], run.others[0][1].radius_nm.value, rtol=1e-9)
+
+
+def test_chunks_do_not_change_a_bit(beamtime, whole):
+    text = (beamtime / "run.yaml").read_text()
+    other = beamtime / "chunks.yaml"
+    other.write_text(text.replace("{scheduler: threads}", "{scheduler: synchronous, chunk: 7}").replace("folder: results", "folder: again"))  # fmt: skip  # noqa: E501
+    assert invoke("run", other).returncode == 0
+    same = (beamtime / "again/series.csv").read_bytes() == (beamtime / "results/series.csv").read_bytes()
+    assert same
