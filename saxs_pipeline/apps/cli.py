@@ -214,6 +214,7 @@ def calibrate_intensity(run_file: Path, out: Path | None) -> None:
 @click.option("--model", "run_file", type=_FILE, metavar="RUN_FILE", help="What to fit: its `model` and `sample`.")
 @click.option("--q-unit", type=click.Choice(["1/nm", "1/Å", "1/angstrom", "1/m"]), help="Of a text; default: 1/nm.")
 @click.option("--intensity-unit", type=click.Choice(["1/mm", "1/cm", "1/m"]), help="Of a text; default: 1/mm.")
+@click.option("--profiles/--no-profiles", default=True, help="Limits from profiles of χ²; slow for hard spheres.")
 @click.option(
     "--emcee",
     "steps",

@@ -36,6 +36,7 @@ class Request:
     run_file: Path | None = None
     q_unit: str | None = None
     intensity_unit: str | None = None
+    profiles: bool = True
     steps: int | None = None
     out: Path | None = None
 
@@ -77,6 +78,7 @@ def fit(request: Request) -> tuple[Rows, Path]:
                 absolute=task.absolute,
                 systematic_rel=task.systematic_rel,
                 recorded=task.recorded,
+                profiled=request.profiles,
                 steps=request.steps,
             )
         except BadInput as error:

@@ -85,7 +85,7 @@ def value_text(one: FitParameter) -> str:
     """ "2.2193 ± 0.0016 nm"; "< 0.24 nm" for a width that is not resolved."""
     unit = unit_text(one.unit)
     if math.isfinite(one.upper_limit):
-        return f"< {one.upper_limit:.2g} {unit}"
+        return f"< {one.upper_limit:#.2g} {unit}"
     errors = [one.error] if math.isfinite(one.error) else []
     if errors and one.systematic > 0.05 * one.error:  # less has no digit left
         errors.append(one.systematic)
@@ -110,20 +110,28 @@ def _parameter_rows(one: FitParameter) -> str:
 
 def _profile_text(one: FitParameter) -> str:
     """ "profile: 1 σ −0.0016 +0.0015, 2 σ −0.0032 +0.0029": limits as distances from the value."""
-    power = math.floor(math.log10(max(abs(one.value), one.error)))
-    power = power if power < -2 or power > 5 else 0
-
-    def side(limit: float) -> str:
-        if not math.isfinite(limit):
-            return "no lower limit" if limit < 0 else "no upper limit"
-        away = (limit - one.value) / 10.0**power
-        return f"{'+' if away > 0 else '−'}{abs(away):#.2g}".rstrip(".")
-
-    text = ", ".join(f"{i.level:g} σ {side(i.low)} {side(i.high)}" for i in one.intervals)
-    return f"profile{f' (10{str(power).translate(_RAISED)})' if power else ''}: {text}"
+    power = _power(one.value, one.error)
+    text = ", ".join(
+        f"{i.level:g} σ {_away(i.low - one.value, power)} {_away(i.high - one.value, power)}" for i in one.intervals
+    )
+    return f"profile{f' ({_ten(power)})' if power else ''}: {text}"
 
 
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+def _power(value: float, error: float) -> int:
+    """The power of ten that `plus_minus` takes out of a value with this error."""
+    power = math.floor(math.log10(max(abs(value), error)))
+    return power if power < -2 or power > 5 else 0
+
+
+def _ten(power: int) -> str:
+    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def _away(distance: float, power: int) -> str:
+    """Distance of a limit from its value, in units of a power of ten."""
+    if not math.isfinite(distance):
+        return "no lower limit" if distance < 0 else "no upper limit"
+    return f"{'+' if distance > 0 else '−'}{abs(distance) / 10.0**power:#.2g}".rstrip(".")
 
 
 def relative_widths(fit: CurveFit) -> dict[str, Uncertain]:
@@ -156,7 +164,11 @@ def _chain_rows(chain: Chain) -> Rows:
     )
     found = [("Monte Carlo", text)]
     for name, unit, (_, low, median, high, _) in zip(chain.names, chain.units, quantiles(chain).T, strict=True):
-        found.append((f"  {name}", f"{median:.6g} −{median - low:.2g} +{high - median:.2g} {unit_text(unit)}".rstrip()))
+        power = _power(median, 0.5 * (high - low))
+        value, *sides = median / 10.0**power, _away(low - median, power), _away(high - median, power)
+        decimals = max((len(side.partition(".")[2]) for side in sides), default=0)
+        text = f"{value:.{decimals}f} {' '.join(sides)}"
+        found.append((f"  {name}", f"{f'({text})·{_ten(power)}' if power else text} {unit_text(unit)}".rstrip()))
     return found
 
 

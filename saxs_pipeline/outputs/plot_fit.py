@@ -64,11 +64,13 @@ def draw_fit(fit: CurveFit) -> Drawing:
     curve.tick_params(labelbottom=False)
     figure.align_ylabels([curve, strip])
     _write_parameters(figure, fit)
+    limited = any(math.isfinite(one.upper_limit) for one in fit.parameters)
+    unresolved = "; a width that is an upper limit is drawn as fitted" if limited else ""
     caption = (
-        f"{fit.source}. (a) I(q) with bars of its standard uncertainty; pale: I < σ, without bars; grey: outside the "
-        f"fit. Black: fit, with its 1σ band from the covariance; thin: what each part adds. (b) (I − fit)/σ; shaded: "
-        f"±1. (c) {_what(fit)} of the radii of all particles{enlarged}. χ²_red {fit.chi2_red:.3g} with {fit.degrees} "
-        f"degrees of freedom; {_listed(fit)}."
+        f"{fit.source}. (a) I(q) with bars of its standard uncertainty; pale: I < σ, without bars; hollow: outside the "
+        "fit. Thick line: the fit with its 1σ band from the covariance; thin: what each part adds. (b) (I − fit)/σ; "
+        f"shaded: ±1. (c) {_what(fit)} of the radii{enlarged}{unresolved}. χ²_red {fit.chi2_red:.3g} with "
+        f"{fit.degrees} degrees of freedom; {_listed(fit)}."
     )
     return Drawing("fit", figure, caption, f"Scattering curve with its fit; {_listed(fit)}.")
 

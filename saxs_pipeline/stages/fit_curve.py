@@ -119,14 +119,14 @@ class Problem:
         return np.asarray(-self.slopes(self._columns(self.values(parameters)), parameters, names) / self.sigma[:, None])
 
     def _columns(self, values: Floats) -> Floats:
-        """∂I/∂(values), (p, m), at the fitted points; kept, since residuals and slopes are asked for at the same ones."""
+        """∂I/∂(values), (p, m), at the fitted points; kept, since residuals and slopes are asked for together."""
         if self._kept is None or not np.array_equal(self._kept[0], values):
             self._kept = values, self.columns(self.q_nm, values)
         return self._kept[1]
 
     def columns(self, q_nm: Floats, values: Floats) -> Floats:
         """∂I/∂(values), (p, m)."""
-        return self.model.design(q_nm, values, self.free[None]).columns[0]
+        return np.asarray(self.model.design(q_nm, values, self.free[None]).columns[0])
 
     def slopes(self, columns: Floats, parameters: Any, names: Sequence[str]) -> Floats:
         """∂I/∂(parameters of these names), (m, f), from those by the values; those tied to them follow."""
@@ -146,13 +146,15 @@ def fit_curve(
     absolute: bool = True,
     systematic_rel: Sequence[float] = (),
     recorded: Recorded | None = None,
+    profiled: bool = True,
     steps: int | None = None,
 ) -> CurveFit:
     """Fit one curve (a single row) at the q where `window` (m,) is True.
 
     systematic_rel: relative systematic uncertainty of each population's c, scale and contrast; recorded: shown beside
-    what is found here; steps: of Monte Carlo, None for none. Of two populations, one that is not there (c/σ_c < 5) is
-    left out. Raises BadInput where the points do not determine the parameters, or the fit ends outside their ranges.
+    what is found here; profiled: with intervals; steps: of Monte Carlo, None for none. Of two populations, one that is
+    not there (see `fit.drop_missing`) is left out. Raises BadInput where the points do not determine the parameters,
+    or the fit ends outside their ranges.
     """
     if steps is not None:
         posterior.check_installed()
@@ -170,7 +172,7 @@ def fit_curve(
     fit = _collected(curve, window, problem, result)
     parameters = _with_systematic(fit, problem, result, systematic_rel)
     parameters = _beside(_with_limits(parameters, problem, batch), problem, recorded)
-    parameters = profiles.added(parameters, minimizer, result)
+    parameters = profiles.added(parameters, minimizer, result) if profiled else parameters
     chain = None if steps is None else posterior.sampled(problem.residual, result, parameters, steps)
     fit = replace(fit, source=source, parameters=_in_order(parameters, model), chain=chain)
     return replace(fit, notes=(*_left_out(whole, number), *_doubts(fit)))
@@ -186,7 +188,7 @@ def _left_out(whole: CurveModel, number: int | None) -> list[str]:
     if number is None:
         return []
     names = [one.name for one in whole.populations]
-    return [f"{names[1 - number]} is not there (c/σ_c < 5): fitted with {names[number]} alone"]
+    return [f"{names[1 - number]} is not there: fitted with {names[number]} alone"]
 
 
 # --- start -----------------------------------------------------------------------------------------------------------

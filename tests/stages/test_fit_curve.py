@@ -259,6 +259,9 @@ def test_points_without_sigma_do_not_count(clear):
     statistical[0, 50] = np.nan
     fit = fit_curve(replace(measured, statistical=statistical), EVERYWHERE, MODEL)
     assert fit.n_points == 199
+    bare = fit_curve(replace(measured, statistical=statistical), EVERYWHERE, MODEL, profiled=False)
+    assert all(one.intervals == () for one in bare.parameters)
+    np.testing.assert_array_equal(bare.covariance, fit.covariance)
 
 
 def test_what_cannot_be_fitted_is_refused(clear):

@@ -210,7 +210,7 @@ def test_the_gold_spheres_of_the_round_robin(tmp_path, real_data):
 
 def test_monte_carlo_draws_a_corner_plot(text, tmp_path):
     pytest.importorskip("emcee")
-    done = invoke("fit", text, "--emcee", 100)
+    done = invoke("fit", text, "--emcee", 100, "--no-profiles")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "fit_curve"
     assert "Monte Carlo" in done.stdout and "give --emcee more steps" in done.stdout
@@ -218,6 +218,7 @@ def test_monte_carlo_draws_a_corner_plot(text, tmp_path):
     low, median, high = (chain["quantiles"]["radius"][k] for k in (1, 2, 3))
     assert low < median < high and abs(median - 2.22) < 0.02
     assert matplotlib.image.imread(folder / "corner.png").min() < 0.3
+    assert "profile" not in done.stdout
     assert invoke("fit", text).returncode == 0
     assert not (folder / "corner.png").exists()  # of the earlier fit
 
