@@ -76,6 +76,17 @@ def energy_keV(geometry: Mapping[str, Any]) -> float:
     return HC_KEV_M / float(geometry["wavelength"])
 
 
+def stated_energy_keV(run: RunFile) -> float | None:
+    """X-ray energy that the run file or its PONI file states; None where only the frames' header may have it."""
+    geometry = run.config.geometry
+    if geometry is None or geometry.poni is None:
+        return None if geometry is None else geometry.energy
+    if not geometry.poni.is_file():
+        raise run.error("geometry.poni", f"file {geometry.poni} not found; the energy stands in it")
+    wavelength_m = _load_poni(run, geometry.poni).wavelength
+    return HC_KEV_M / float(wavelength_m) if wavelength_m else None
+
+
 def resolution_1_nm(geometry: Mapping[str, Any], beam_m: float, bin_1_nm: float) -> float:
     """Standard deviation of q, 1/nm, of a beam (full width at half maximum on the detector), a pixel, and a bin.
 

@@ -110,6 +110,7 @@ def _pictures(names: Iterable[str]) -> tuple[str, ...]:
 
 _OWN = {
     "run.nxs": ("curves/frame_*.dat", "comparison.csv", "reaction.json", *_pictures(FIGURES)),
+    "fit.json": ("corner.png", "corner.svg"),
     "model.csv": ("modes.csv", "scan.csv", *_pictures(MODEL_FIGURES)),
 }
 """What else results with this file may hold: what of it an earlier one left is removed; all else is the user's."""

@@ -23,14 +23,14 @@ POOR = 2.0
 def fit(curves: Curves, settings: Model, model: CurveModel) -> tuple[FitTable, Floats]:
     """Fit every frame; returns the table and the fitted curves (n, m), NaN outside the q window.
 
-    Of two populations, one that is not there (see `_drop_missing`) is dropped, and its columns are NaN. Frames are
+    Of two populations, one that is not there (see `drop_missing`) is dropped, and its columns are NaN. Frames are
     independent of each other: nothing here depends on the chunk they come in.
     """
     inside = window(curves, settings)
     everything = np.ones(len(curves.index), dtype=bool)
     result = fit_rows(curves, everything, inside, model)
     if len(model.populations) > 1:
-        _drop_missing(curves, inside, model, result)
+        drop_missing(curves, inside, model, result)
     table = FitTable(
         index=curves.index,
         values=result.values,
@@ -67,7 +67,7 @@ def fit_rows(
     )
 
 
-def _drop_missing(curves: Curves, inside: Bools, model: CurveModel, result: BatchFit) -> None:
+def drop_missing(curves: Curves, inside: Bools, model: CurveModel, result: BatchFit) -> None:
     """Fits with one population in frames where two are not both clearly there: the one that describes the curve better.
 
     Where a second one improves χ² clearly although its c/σ_c is small, both stay: dropping it would bias the first. The
