@@ -19,6 +19,7 @@ from saxs_pipeline.reaction_config import AliquotTable
 from tests.conftest import FRAMES, ROOT, command, variant
 from tests.readme import README, SHELL, shell
 
+
 def followed(line: str, folder: Path) -> str:
     """What `live` says until it has finished and Ctrl-C ends it."""
     arguments = line.split("#", maxsplit=1)[0].split()[1:]
