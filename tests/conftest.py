@@ -12,6 +12,10 @@ from pathlib import Path
 
 # Before numpy is there: test processes as many as cores, each with as many threads of BLAS, wait for one another.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# What dask records of its own processes takes a twentieth of a core each, all the time.
+os.environ.setdefault("DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED", "False")
+os.environ.setdefault("DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL", "5s")
+os.environ.setdefault("DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL", "500ms")
 
 import numpy as np
 import pytest

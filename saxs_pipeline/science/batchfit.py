@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 
 from saxs_pipeline.science.curvemodel import CurveModel
-from saxs_pipeline.science.scan import Scan
+from saxs_pipeline.science.scan import scan_of
 from saxs_pipeline.types import BadInput, Bools, Floats, Ints
 
 _BLOCK_ELEMENTS = 12_800
@@ -76,7 +76,7 @@ def fit_frames(
     """
     q, intensity, sigma = _checked(q_nm, intensity, sigma, model)
     layout = _Layout(model, tuple(sorted(held or {})))
-    scan = Scan(q, model) if layout.free and start is None else None
+    scan = scan_of(model, q.tobytes()) if layout.free and start is None else None
     fit = _empty(len(intensity), len(q), layout)
     for block in _blocks(len(intensity), len(q) * model.q_per_bin):
         u, v = _weighted(intensity[block], sigma[block])

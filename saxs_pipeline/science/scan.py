@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -70,6 +71,12 @@ class Scan:
             better = most > decrease
             found[:, better], decrease[better] = grid.free[:, place[better]], most[better]
         return found
+
+
+@lru_cache(maxsize=8)
+def scan_of(model: CurveModel, q_nm: bytes) -> Scan:
+    """The grid for curves at q whose float64 bytes are given; kept, for chunks are many and the grid is one."""
+    return Scan(np.frombuffer(q_nm, dtype=np.float64), model)
 
 
 def _groups(q: Floats, model: CurveModel) -> Ints:

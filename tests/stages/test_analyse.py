@@ -14,7 +14,7 @@ from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor
 from saxs_pipeline.science.population import simulate
 from saxs_pipeline.science.quantities import cations_per_crystal, mean_volume, yield_fraction
-from saxs_pipeline.science.synthetic import Growth, Truth, development_truth, growth_truth
+from saxs_pipeline.science.scenarios import Growth, Truth, development_truth, growth_truth
 from saxs_pipeline.stages.analyse import analyse
 from saxs_pipeline.stages.fit import fit
 from saxs_pipeline.stages.quantify import quantify
