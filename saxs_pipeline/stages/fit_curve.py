@@ -161,6 +161,7 @@ def fit_curve(
     whole = CurveModel.of(spec)
     batch = _batched(curve, window, whole)
     model, number = _present(whole, batch)
+    notes = [] if number is None else _left_out(whole, number, recorded)
     if number is not None:
         kept = whole.columns_of(model, number)
         some = batch.values[:, kept], _block(batch.covariance, kept), batch.free[:, kept]
@@ -175,7 +176,7 @@ def fit_curve(
     parameters = profiles.added(parameters, minimizer, result) if profiled else parameters
     chain = None if steps is None else posterior.sampled(problem.residual, result, parameters, steps)
     fit = replace(fit, source=source, parameters=_in_order(parameters, model), chain=chain)
-    return replace(fit, notes=(*_left_out(whole, number), *_doubts(fit)))
+    return replace(fit, notes=(*notes, *_doubts(fit)))
 
 
 def _block(matrix: Floats, kept: list[int]) -> Floats:
@@ -183,12 +184,12 @@ def _block(matrix: Floats, kept: list[int]) -> Floats:
     return matrix[..., kept, :][..., kept]
 
 
-def _left_out(whole: CurveModel, number: int | None) -> list[str]:
-    """That of two populations only this one is there."""
-    if number is None:
-        return []
+def _left_out(whole: CurveModel, number: int, recorded: Recorded | None) -> list[str]:
+    """That of two populations only this one is there, and what the run did with the other."""
     names = [one.name for one in whole.populations]
-    return [f"{names[1 - number]} is not there: fitted with {names[number]} alone"]
+    held = recorded is not None and np.isfinite(recorded.values[whole.places(1 - number)[0]])
+    beside = f"; the series has it with {names[1 - number]} beside it, at a size from another frame" if held else ""
+    return [f"{names[1 - number]} is not there: fitted with {names[number]} alone{beside}"]
 
 
 # --- start -----------------------------------------------------------------------------------------------------------
