@@ -107,8 +107,9 @@ def _draw_curve(ax: Axes, fit: CurveFit) -> None:
     ax.set(xscale="log", yscale="log", ylabel=f"$I$ ({unit_text(fit.curve.unit)})")
     level = intensity[clear & fit.window] if (clear & fit.window).any() else intensity[drawn]
     lowest, highest = float(np.percentile(level, 1)), float(max(level.max(), np.nanmax(fit.fitted)))
-    constant = max(fit.parameter("background").value, 0.06 * lowest)
-    ax.set_ylim(min(0.4 * lowest, 0.5 * constant), 3 * highest)
+    constant = fit.parameter("background").value
+    bottom = max(0.5 * constant, 0.03 * lowest) if constant > 0 else lowest  # a line far below leaves the curve no room
+    ax.set_ylim(min(0.4 * lowest, bottom), 3 * highest)
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.legend(loc="lower left", frameon=True, facecolor="white", edgecolor="none", framealpha=0.85)
