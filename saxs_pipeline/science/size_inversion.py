@@ -1,0 +1,215 @@
+"""The inversion of one curve: I(q) = Σₖ φₖ K(q, Rₖ) + b, φ ≥ 0, its smoothness, and its groups of sizes.
+
+What is done and why is said in `sizes`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from saxs_pipeline.science.formfactors import AVOGADRO_PER_MOL, sphere
+from saxs_pipeline.science.nonnegative import NonNegativeRidge
+from saxs_pipeline.types import BadInput, Floats
+
+DRAWS = 50
+"""Repetitions for the errors: half of them are the other half's opposites."""
+
+WEAK = 5.0
+"""Below this signal over noise, that of the best single size, no radius is reported."""
+
+_POWER = 5.0  # of R in g
+_MISFIT = 0.4  # Δχ² of a single size without noise
+_NEAR = 1.2  # which is met within this factor
+_SIGNIFICANT = 4.0  # Δχ² without a group of sizes
+_RANK = DRAWS // 2
+_CUT = 1e-13
+_STRENGTHS = (1e-18, 1e2)  # of the largest singular value squared
+
+_CUBIC_NM_PER_UMOL_L = AVOGADRO_PER_MOL * 1e-6 / 1e24
+
+
+# --- what a bin scatters ---------------------------------------------------------------------------------------------
+
+
+def radius_grid(smallest_nm: float, largest_nm: float, bins: int = 101, spacing: str = "geometric") -> Floats:
+    """Radii (bins,) in nm from smallest to largest, "geometric" or "linear". Raises BadInput for other requests."""
+    if not 0 < smallest_nm < largest_nm < math.inf:
+        raise BadInput(
+            f"sizes: radii must be two increasing positive numbers in nm, not {smallest_nm:g}, {largest_nm:g}"
+        )
+    if bins < 3:
+        raise BadInput(f"sizes: {bins} bins are no distribution; give at least 3")
+    if spacing not in ("geometric", "linear"):
+        raise BadInput(f"sizes: radii are spaced geometric or linear, not {spacing}")
+    space = np.geomspace if spacing == "geometric" else np.linspace
+    return np.asarray(space(smallest_nm, largest_nm, bins))
+
+
+def kernel(q_nm: Floats, radius_nm: Floats, factor: float) -> Floats:
+    """K(q, R) (m, k): I in 1/mm of spheres of radius R with volume fraction 1, A P(q, R)/(V N_A).
+
+    factor A: `formfactors.intensity_factor`, in 1/mm per µmol/L and nm⁶.
+    """
+    volume = 4 * math.pi / 3 * radius_nm**3
+    return np.asarray((factor / _CUBIC_NM_PER_UMOL_L) * (sphere(q_nm, radius_nm) / volume[:, None]).T)
+
+
+def repetitions() -> Floats:
+    """Standard normal deviates (DRAWS, k), orthogonal: mean 0 and covariance 1 exactly; the same wherever asked for."""
+    square = np.random.default_rng(1).standard_normal((_RANK, _RANK))
+    directions, triangle = np.linalg.qr(square)
+    directions *= np.sign(np.diagonal(triangle)) * math.sqrt(_RANK * (DRAWS - 1) / DRAWS)
+    return np.concatenate([directions, -directions])
+
+
+# --- one frame -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What all frames share: q (m,), radii and bin widths (k,), g (k,), K·g = basis @ rows, 1/mm."""
+
+    q_nm: Floats
+    radius_nm: Floats
+    bin_nm: Floats
+    scale: Floats
+    factor: float
+    basis: Floats
+    rows: Floats
+    normals: Floats
+
+
+def set_up(q: Floats, radius: Floats, factor: float) -> Problem:
+    """The problem for q (m,) and radii (k,) in 1/nm and nm; factor as in `kernel`."""
+    width = np.gradient(radius)
+    scale = radius**_POWER * np.sqrt(width)
+    left, values, right = np.linalg.svd(kernel(q, radius, factor) * scale, full_matrices=False)
+    k = int((values > 0.1 * _CUT * values[0]).sum())
+    basis, rows = np.ascontiguousarray(left[:, :k]), values[:k, None] * right[:k]
+    return Problem(q, radius, width, scale, factor, basis, rows, repetitions())
+
+
+class Frame:
+    """One curve in units of its errors, freed of what a constant background can describe, in at most 25 coordinates.
+
+    Later coordinates belong to details of φ that are 1e-13 of the curve or less.
+    """
+
+    def __init__(self, problem: Problem, intensity: Floats, weight: Floats) -> None:
+        self.problem, self.weight = problem, weight
+        self.norm = float(np.linalg.norm(weight))
+        self.constant = weight / self.norm
+        left, triangle = np.linalg.qr(self._freed(problem.basis * weight[:, None]))
+        inner, values, right = np.linalg.svd(triangle @ problem.rows, full_matrices=False)
+        k = min(_RANK, int((values > _CUT * values[0]).sum()))
+        self.turn = left @ inner[:, :k]
+        self.largest = float(values[0]) ** 2
+        self.ridge = NonNegativeRidge(values[:k, None] * right[:k])
+        self.per_volume = self.ridge.matrix / problem.scale
+        self.level = float(self.constant @ (intensity * weight))
+        white = self._freed(intensity * weight)
+        self.data = self.turn.T @ white
+        self.rest = float(white @ white - self.data @ self.data)
+
+    def _freed(self, columns: Floats) -> Floats:
+        return np.asarray(columns - np.multiply.outer(self.constant, self.constant @ columns))
+
+    def seen(self, radius_nm: Floats, fraction: Floats) -> tuple[Floats, float]:
+        """Curve of volume fractions at any radii: coordinates (k,), and its share of the constant."""
+        white = (kernel(self.problem.q_nm, radius_nm, self.problem.factor) @ fraction) * self.weight
+        return self.turn.T @ self._freed(white), float(self.constant @ white)
+
+    def misfit(self, x: Floats, curve: Floats) -> float:
+        """χ² of φ = g·x, x (bins,), against a curve (k,)."""
+        residual = self.ridge.matrix @ x - curve
+        return float(residual @ residual)
+
+
+class Size(NamedTuple):
+    """A single size: its place on the grid, its curve (k,) at the frame's signal, and the frame's signal over noise."""
+
+    place: int
+    curve: Floats
+    signal: float
+
+
+def single_size(frame: Frame) -> Size:
+    """The single size that describes the curve best; a weak frame's is given the signal that is just not weak."""
+    along = frame.per_volume.T @ frame.data
+    length = np.sqrt((frame.per_volume**2).sum(axis=0))
+    signal = along / length
+    place = int(np.argmax(signal))
+    curve = frame.per_volume[:, place] * (max(float(signal[place]), WEAK) / length[place])
+    return Size(place, curve, float(signal[place]))
+
+
+def _smoothest(frame: Frame, curve: Floats, guess: float) -> tuple[float, Floats]:
+    """α with which a noise-free curve (k,) is missed by Δχ² = _MISFIT, and its x (bins,); bisection in log α."""
+    below, above = (math.log10(frame.largest * limit) for limit in _STRENGTHS)
+    place, known = min(max(math.log10(guess), below), above), [False, False]
+    while True:
+        x = frame.ridge.solve_one(10**place, curve)
+        lack = math.log10(max(frame.misfit(x, curve), 1e-30) / _MISFIT)
+        if abs(lack) < math.log10(_NEAR) or above - below < 0.02:
+            return 10**place, x
+        known[lack > 0] = True
+        below, above = (below, place) if lack > 0 else (place, above)
+        inside = place - min(max(1.1 * lack, -4.0), 4.0)  # the misfit is about proportional to α
+        place = inside if not all(known) and below < inside < above else (below + above) / 2
+
+
+def _groups(fraction: Floats) -> list[slice]:
+    """Uninterrupted runs of bins with particles."""
+    filled = np.concatenate([[0], (fraction > 1e-9 * fraction.max()).astype(int), [0]])
+    edges = np.flatnonzero(np.diff(filled))
+    return [slice(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _needed(frame: Frame, strength: float, x: Floats) -> list[slice]:
+    """The groups of φ without which χ² + α‖x‖² would be higher by _SIGNIFICANT; the strongest one in any case."""
+    groups = _groups(x * frame.problem.scale)
+    signals = [float(np.sum((frame.ridge.matrix[:, group] @ x[group]) ** 2)) for group in groups]
+    lowest = frame.misfit(x, frame.data) + strength * float(x @ x)
+    needed = []
+    for group, signal in zip(groups, signals, strict=True):
+        if signal < max(signals):
+            if signal < _SIGNIFICANT:
+                continue
+            without = frame.ridge.matrix.copy()
+            without[:, group] = 0.0
+            other = NonNegativeRidge(without).solve_one(strength, frame.data)
+            if frame.misfit(other, frame.data) + strength * float(other @ other) - lowest < _SIGNIFICANT:
+                continue
+        needed.append(group)
+    return needed
+
+
+class Solution(NamedTuple):
+    """α, the frame's x (bins,), its needed groups, and the x of a single size at this α."""
+
+    strength: float
+    x: Floats
+    groups: list[slice]
+    single: Floats
+
+
+def solve(frame: Frame, size: Size) -> Solution:
+    """The distribution. With several groups α is chosen again, so that each of them could be a single size."""
+    p = frame.problem
+    guess = 1e-5 * float(frame.ridge.matrix[:, size.place] @ frame.ridge.matrix[:, size.place])
+    strength, single = _smoothest(frame, size.curve, guess)
+    x = frame.ridge.solve_one(strength, frame.data)
+    groups = _needed(frame, strength, x)
+    if len(groups) > 1:
+        fraction = x * p.scale
+        volumes = np.array([fraction[g].sum() for g in groups])
+        radii = [fraction[g] @ p.radius_nm[g] / fraction[g].sum() for g in groups]
+        places = [int(np.argmin(np.abs(p.radius_nm - radius))) for radius in radii]
+        strength, _ = _smoothest(frame, frame.per_volume[:, places] @ volumes, strength)
+        x, single = frame.ridge.solve_one(strength, frame.data), frame.ridge.solve_one(strength, size.curve)
+        groups = _needed(frame, strength, x)
+    return Solution(strength, x, groups, single)
