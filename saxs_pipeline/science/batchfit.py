@@ -12,13 +12,12 @@ is elementwise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from saxs_pipeline.science.curvemodel import CurveModel
+from saxs_pipeline.science.gram import Frames, Held, Layout, sweep
 from saxs_pipeline.science.scan import scan_of
 from saxs_pipeline.types import BadInput, Bools, Floats, Ints
 
@@ -33,9 +32,6 @@ _POLISH = 4
 _POLISHED = 1e-9
 _ROUNDING = 1e-12
 """χ² from the Gram matrix is the small difference of terms as large as Σ(y/σ)²; a rise below this share is noise."""
-
-Held = Mapping[int, Floats]
-"""Nonlinear parameters, by number, that are not fitted in these frames, and their values (n,)."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ def fit_frames(
     that make no sense.
     """
     q, intensity, sigma = _checked(q_nm, intensity, sigma, model)
-    layout = _Layout(model, tuple(sorted(held or {})))
+    layout = Layout(model, tuple(sorted(held or {})))
     scan = scan_of(model, q.tobytes()) if layout.free and start is None else None
     fit = _empty(len(intensity), len(q), layout)
     for block in _blocks(len(intensity), len(q) * model.q_per_bin):
@@ -85,7 +81,7 @@ def fit_frames(
         if rows.size:
             u, v = u[rows - block.start], v[rows - block.start]
             fixed = {j: value[rows] for j, value in (held or {}).items()}
-            frames = _Frames(q, u, v, layout, fixed)
+            frames = Frames(q, u, v, layout, fixed)
             with np.errstate(all="ignore"):  # a hopeless frame ends in inf or NaN, which is never accepted
                 first = scan.best(u, v) if scan is not None else _given(start, rows, layout)
                 free, stopped = _descend(frames, first)
@@ -95,7 +91,7 @@ def fit_frames(
     return fit
 
 
-def _given(start: Floats | None, rows: Ints, layout: _Layout) -> Floats:
+def _given(start: Floats | None, rows: Ints, layout: Layout) -> Floats:
     if start is None:
         return np.zeros((0, len(rows)))
     return np.ascontiguousarray(start[rows][:, layout.free].T)
@@ -133,141 +129,6 @@ def _weighted(intensity: Floats, sigma: Floats) -> tuple[Floats, Floats]:
     return u, v
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Which nonlinear parameters of a model are free, and where things stand in the Gram matrix."""
-
-    model: CurveModel
-    held: tuple[int, ...]
-
-    @cached_property
-    def free(self) -> tuple[int, ...]:
-        return tuple(j for j in self.model.free if j not in self.held)
-
-    @cached_property
-    def terms(self) -> int:
-        """Number of linear terms, the constant included where it is fitted."""
-        return len(self.model.linear)
-
-    @property
-    def parameters(self) -> int:
-        return self.terms + len(self.free)
-
-    @cached_property
-    def partials(self) -> tuple[int, ...]:
-        """Partials that change with a free parameter."""
-        moved = set(self.free) | (set(self.model.tied_numbers) if self.free else set())
-        return tuple(i for i, p in enumerate(self.model.partials) if p.parameter in moved)
-
-    @cached_property
-    def of(self) -> Ints:
-        """Linear term of each used partial."""
-        return np.array([self.model.partials[i].term for i in self.partials], dtype=np.int64)
-
-    @cached_property
-    def parameter_of(self) -> list[int]:
-        return [self.model.partials[i].parameter for i in self.partials]
-
-    @cached_property
-    def plain(self) -> bool:
-        """Whether each free parameter has one partial of its own, in order."""
-        return not self.model.tied and self.parameter_of == list(self.free)
-
-
-class _Frames:
-    """Curves of a block: weighted data and the model's Gram matrices for them."""
-
-    def __init__(self, q: Floats, u: Floats, v: Floats, layout: _Layout, held: Held) -> None:
-        self.q, self.u, self.layout, self.held = q, u, layout, held
-        constant = layout.model.constant
-        self.v = v if constant is None else v - constant * u
-
-    def keep(self, rows: Bools) -> _Frames:
-        """Some of the frames; what is subtracted already stays so."""
-        some = object.__new__(_Frames)
-        some.q, some.layout = self.q, self.layout
-        some.u, some.v = np.compress(rows, self.u, axis=0), np.compress(rows, self.v, axis=0)
-        some.held = {j: value[rows] for j, value in self.held.items()}
-        return some
-
-    def expand(self, free: Floats) -> Floats:
-        """All nonlinear parameters (j, n)."""
-        return self.layout.model.expand(free, self.layout.free, self.held)
-
-    def basis(self, psi: Floats) -> tuple[list[Floats], list[Floats]]:
-        return self.layout.model.basis(self.q, psi)
-
-    def gram(self, terms: list[Floats], partials: list[Floats]) -> Floats:
-        """Inner products (p, p, n) of the weighted terms, partials and y, each summed along its own row."""
-        layout = self.layout
-        columns = np.empty((layout.terms + len(layout.partials) + 1, *self.u.shape))
-        for k, term in enumerate(terms):
-            np.multiply(term, self.u, out=columns[k])
-        if layout.model.constant is None:
-            columns[layout.terms - 1] = self.u
-        for k, i in enumerate(layout.partials):
-            np.multiply(partials[i], self.u, out=columns[layout.terms + k])
-        columns[-1] = self.v
-        gram: Floats = np.einsum("anm,bnm->abn", columns, columns)
-        return gram
-
-    def collapsed(self, gram: Floats, coefficients: Floats, free: Floats) -> Floats:
-        """Matrix (…, f + 1, n) of what is before the partials, the free parameters and y: partials times their c, tied.
-
-        gram (l + i + 1, l + i + 1, n); coefficients (terms, n).
-        """
-        layout, first = self.layout, len(gram) - len(self.layout.partials) - 1
-        out = gram.copy()
-        weight = coefficients[layout.of]
-        out[first:-1] *= weight[:, None]
-        out[:, first:-1] *= weight
-        if layout.plain:
-            return out
-        chain = np.zeros((len(gram), first + len(layout.free) + 1, gram.shape[2]))
-        chain[np.arange(first), np.arange(first)] = 1.0
-        chain[-1, -1] = 1.0
-        chain[first:-1, first:-1] = self.chain(free)[layout.parameter_of]
-        return np.asarray(np.einsum("ian,ijn,jbn->abn", chain, out, chain, optimize=True))
-
-    def chain(self, free: Floats) -> Floats:
-        """∂(nonlinear)/∂(free), (j, f, n)."""
-        return self.layout.model.ties(free, self.layout.free, self.held)
-
-    def normal_equations(self, free: Floats) -> tuple[Floats, Floats]:
-        """(f + 1, f + 1, n): normal matrix and gradient of the free parameters with all linear ones at their best, χ²
-        in the corner; and Σ(y/σ)² (n,).
-        """
-        gram = self.gram(*self.basis(self.expand(free)))
-        swept = gram
-        for k in reversed(range(self.layout.terms)):
-            swept = _sweep(swept, k)
-        terms = self.layout.terms
-        return self.collapsed(swept[terms:, terms:], swept[:terms, -1], free), gram[-1, -1]
-
-    def inside(self, free: Floats) -> Bools:
-        """Where there is room for the way to a minimum: twice the size, four times the variance."""
-        return self.layout.model.holds(self.expand(free), self.layout.free, wide=True)
-
-    def within(self, free: Floats) -> Bools:
-        """Which frames have all that is not held in the model's ranges."""
-        return self.layout.model.holds(self.expand(free), self.layout.free, wide=False)
-
-
-def _sweep(gram: Floats, k: int) -> Floats:
-    """Gauss–Jordan (sweep) operator on pivot k of (p, p, n): solves for parameter k, the others adjusted for it.
-
-    Swept on a set of columns, the block of that set holds the inverse of its normal matrix, the last column its
-    least-squares solution, and the last diagonal element χ² (Goodnight 1979, Am. Stat. 33, 149).
-    """
-    pivot, column = gram[k, k], gram[:, k]
-    row = gram[k] / pivot
-    swept: Floats = gram - column[:, None] * row
-    swept[k] = row
-    swept[:, k] = -column / pivot
-    swept[k, k] = 1 / pivot
-    return swept
-
-
 def _step(normal: Floats, damping: Floats | float) -> Floats:
     """Levenberg–Marquardt step (f, n); damping 0 gives the Gauss–Newton step."""
     damped = normal.copy()
@@ -275,11 +136,11 @@ def _step(normal: Floats, damping: Floats | float) -> Floats:
     for k in range(number):
         damped[k, k] *= 1 + damping
     for k in range(number):
-        damped = _sweep(damped, k)
+        damped = sweep(damped, k)
     return damped[:-1, -1]
 
 
-def _descend(frames: _Frames, start: Floats) -> tuple[Floats, Bools]:
+def _descend(frames: Frames, start: Floats) -> tuple[Floats, Bools]:
     """Minimise χ² over the free parameters from start (f, n); returns them and which of them are minima.
 
     Frames leave the working arrays when they are at a minimum, or have walked out of the room.
@@ -321,7 +182,7 @@ def _decrease(step: Floats, normal: Floats) -> Floats:
     return np.asarray(expected)
 
 
-def _polished(frames: _Frames, points: Floats, *, stopped: Bools) -> Floats:
+def _polished(frames: Frames, points: Floats, *, stopped: Bools) -> Floats:
     """Minima after a few more Gauss–Newton steps, as long as one is worth it.
 
     In noisy frames these converge linearly, so that a step of 0.001 standard errors may have three times that ahead.
@@ -341,7 +202,7 @@ def _polished(frames: _Frames, points: Floats, *, stopped: Bools) -> Floats:
     return points
 
 
-def _empty(n: int, m: int, layout: _Layout) -> BatchFit:
+def _empty(n: int, m: int, layout: Layout) -> BatchFit:
     model = layout.model
     p = len(model.columns)
     free = np.zeros(p, dtype=bool)
@@ -358,7 +219,7 @@ def _empty(n: int, m: int, layout: _Layout) -> BatchFit:
     )
 
 
-def _store(fit: BatchFit, rows: Ints, frames: _Frames, free: Floats) -> None:
+def _store(fit: BatchFit, rows: Ints, frames: Frames, free: Floats) -> None:
     """Values, covariance, χ² and fitted curves at given free parameters (f, n)."""
     layout, model = frames.layout, frames.layout.model
     psi = frames.expand(free)
@@ -366,7 +227,7 @@ def _store(fit: BatchFit, rows: Ints, frames: _Frames, free: Floats) -> None:
     gram = frames.gram(terms, partials)
     swept = gram
     for k in reversed(range(layout.terms)):
-        swept = _sweep(swept, k)
+        swept = sweep(swept, k)
     linear = swept[: layout.terms, -1]
     values = np.full((len(rows), len(model.columns)), 0.0 if model.constant is None else model.constant)
     values[:, model.linear] = linear.T
@@ -381,14 +242,14 @@ def _store(fit: BatchFit, rows: Ints, frames: _Frames, free: Floats) -> None:
     fit.chi2_red[rows] = np.einsum("nm,nm->n", residual, residual) / (fit.n_points[rows] - layout.parameters)
 
 
-def _covariance(frames: _Frames, gram: Floats, linear: Floats, free: Floats) -> Floats:
+def _covariance(frames: Frames, gram: Floats, linear: Floats, free: Floats) -> Floats:
     """Covariance (p, p, n) of all columns; NaN where the points do not determine them."""
     layout, model = frames.layout, frames.layout.model
     normal = frames.collapsed(gram, linear, free)[:-1, :-1]
     scale = np.sqrt(np.einsum("aan->an", normal))
     inverse = normal / (scale[:, None] * scale)
     for k in range(len(inverse)):
-        inverse = _sweep(inverse, k)
+        inverse = sweep(inverse, k)
     inverse /= scale[:, None] * scale
     definite = (np.einsum("aan->an", inverse) > 0).all(axis=0) & np.isfinite(inverse).all(axis=(0, 1))
     inverse[:, :, ~definite] = np.nan

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from saxs_pipeline.model_config import Model
-from saxs_pipeline.science.batchfit import BatchFit, Held, fit_frames
+from saxs_pipeline.science.batchfit import BatchFit, fit_frames
 from saxs_pipeline.science.curvemodel import CurveModel
+from saxs_pipeline.science.gram import Held
 from saxs_pipeline.science.joint import CurveErrors, factor_covariance
 from saxs_pipeline.types import Bools, Curves, FitTable, Floats, Ints
 
