@@ -61,6 +61,12 @@ class ModelSpec:
             names += ["power_law_1_mm", "exponent"]
         return (*names, "volume_fraction") if self.volume_fraction is not None else tuple(names)
 
+    @property
+    def sizes_are_free(self) -> bool:
+        """Whether radius and spread of the first population are fitted, each by itself."""
+        bound = {*dict(self.fixed), *dict(self.tied)}
+        return bound.isdisjoint(self.sizes[:2])
+
     def places(self, population: int) -> tuple[int, int, int]:
         """Columns of c, R, s of a population."""
         first = 0 if population == 0 else 3 * population + 1

@@ -26,7 +26,7 @@ from saxs_pipeline.science.quantities import volume_fraction
 from saxs_pipeline.stages import degenerate, quantify, reduce
 from saxs_pipeline.stages.analyse import analyse
 from saxs_pipeline.stages.compare import compare
-from saxs_pipeline.stages.fit import POOR, fit, poor, window
+from saxs_pipeline.stages.fit import POOR, at_limit, fit, poor, window
 from saxs_pipeline.stages.kinetic_problem import ROUGH_ETA
 from saxs_pipeline.stages.overlay import outside, overlay
 from saxs_pipeline.stages.refit import refit_weak
@@ -145,9 +145,13 @@ def _with_notes(plan: Plan, curves: Curves, judged: Quality) -> Curves:
 
 def _flags(curves: Curves, fits: FitTable, own: tuple[str, ...]) -> tuple[str, ...]:
     """Words of each frame joined by "|", with a population's own; "ok" if there is nothing to say."""
-    flags, badly = [], poor(fits)
+    flags, badly, limited = [], poor(fits), at_limit(fits)
     for k, problem in enumerate(curves.problems):
-        words = (problem.split(":")[0],) if problem else (own[k], "poor_fit" if badly[k] else "")
+        words = (
+            (problem.split(":")[0],)
+            if problem
+            else (own[k], "at_limit" if limited[k] else "", "poor_fit" if badly[k] else "")
+        )
         flags.append(_joined_words(*words, curves.notes[k]) or "ok")
     return tuple(flags)
 

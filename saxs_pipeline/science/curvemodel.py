@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -182,6 +182,16 @@ class CurveModel(ModelSpec):
         for j in {*numbers, *(self.tied_numbers if numbers else ())}:
             inside &= (psi[j] >= low[j]) & (psi[j] <= high[j])
         return inside
+
+    @cached_property
+    def at_limits(self) -> tuple[CurveModel, ...]:
+        """The model with an exponent or a volume fraction that is fitted held at either end of its range instead."""
+        found = []
+        if self.power_law is not None and self.power_law[0] < self.power_law[1]:
+            found += [replace(self, power_law=(end, end)) for end in self.power_law]
+        if self.volume_fraction is not None and self.volume_fraction[0] < self.volume_fraction[1]:
+            found += [replace(self, volume_fraction=(end, end)) for end in self.volume_fraction]
+        return tuple(found)
 
     # --- curves ------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +16,12 @@ from numpy.typing import NDArray
 
 from saxs_pipeline.science.distributions import schulz_moments_by
 from saxs_pipeline.science.formfactors import SERIES_BELOW, SERIES_MOMENTS, gaussian_spheres, moment_series, sphere
-from saxs_pipeline.science.structurefactors import hard_spheres
+from saxs_pipeline.science.structurefactors import hard_spheres_by_fraction
 from saxs_pipeline.types import Floats
 
 Averages = tuple[Floats, Floats, Floats]
-Kernel = Callable[[Floats, NDArray[Any], Floats], NDArray[Any]]
-"""q (m,), radii (n,), real or complex, and a parameter (n,) → (n, m)."""
+Kernel = Callable[[Floats, NDArray[Any], Floats], tuple[NDArray[Any], ...]]
+"""q (m,), radii (n,), real or complex, and a parameter (n,) → (n, m), and if it has one its derivative by it."""
 
 _REACH = 7.5
 """Standard deviations to either side that an integral over sizes covers: beyond them are 1e-13 of the crystals."""
@@ -129,22 +128,22 @@ def integrate(
     q_nm: Floats,
     radius_nm: Floats,
     variance_nm2: Floats,
-    parameter: Floats | None = None,
     *,
     rule: Rule,
     kernel: Kernel,
-) -> Averages:
-    """∫ g(R) K(q, R) dR, and its derivatives by R₀ and s through those of the density g, each (n, m).
+    parameter: Floats | None = None,
+) -> list[Floats]:
+    """∫ g(R) K(q, R) dR, its derivatives by R₀ and s through those of the density g, and by K's parameter; (n, m) each.
 
-    parameter (n,): one of K's own for each frame.
+    parameter (n,): one of K's own for each frame; without it there is no fourth result.
 
     Trapezoidal in the standard deviate, which for such integrands converges faster than any power of the step
     (Trefethen & Weideman 2014, SIAM Rev. 56, 385). The rule of a frame depends on nothing but its own (R₀, s) and q.
     """
     q = np.asarray(q_nm, dtype=float)
-    totals = tuple(np.zeros((len(radius_nm), len(q))) for _ in range(3))
-    step, reach = _extents(q, radius_nm, variance_nm2)
+    totals = [np.zeros((len(radius_nm), len(q))) for _ in range(3 if parameter is None else 4)]
     own = np.zeros_like(radius_nm) if parameter is None else parameter
+    step, reach = _extents(q, radius_nm, variance_nm2)
     group = np.stack([step, reach, variance_nm2 < 0])
     for one in np.unique(group, axis=1).T:
         rows = np.flatnonzero((group == one[:, None]).all(axis=0))
@@ -152,7 +151,7 @@ def integrate(
         nodes = (gaussian_rule if one[2] else rule)(deviates, radius_nm[rows], variance_nm2[rows])
         for total, part in zip(totals, _summed(q, nodes, kernel, own[rows]), strict=True):
             total[rows] = part
-    return totals[0], totals[1], totals[2]
+    return totals
 
 
 def _extents(q: Floats, radius: Floats, variance: Floats) -> tuple[Floats, Floats]:
@@ -167,12 +166,15 @@ def _extents(q: Floats, radius: Floats, variance: Floats) -> tuple[Floats, Float
 
 
 def _summed(q: Floats, nodes: Nodes, kernel: Kernel, parameter: Floats) -> list[Floats]:
-    totals = [np.zeros((nodes.radius.shape[1], len(q)), dtype=nodes.radius.dtype) for _ in range(3)]
+    totals: list[Any] = [0.0, 0.0, 0.0]
     for r, w, by_radius, by_variance in zip(*nodes, strict=True):
-        weighted = w[:, None] * kernel(q, r, parameter)
-        totals[0] += weighted
-        totals[1] += by_radius[:, None] * weighted
-        totals[2] += by_variance[:, None] * weighted
+        value, *by_parameter = kernel(q, r, parameter)
+        weighted = w[:, None] * value
+        totals[0] = totals[0] + weighted
+        totals[1] = totals[1] + by_radius[:, None] * weighted
+        totals[2] = totals[2] + by_variance[:, None] * weighted
+        for by in by_parameter:
+            totals[3:] = [(totals[3] if len(totals) > 3 else 0.0) + w[:, None] * by]
     return [np.real(total) for total in totals]
 
 
@@ -227,14 +229,19 @@ def _sum(values: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(np.cumsum(values, axis=0)[-1])
 
 
-def _spheres(q: Floats, radius: NDArray[Any], _: Floats) -> NDArray[Any]:
-    return sphere(q, radius)
+def _spheres(q: Floats, radius: NDArray[Any], _: Floats) -> tuple[NDArray[Any], ...]:
+    return (sphere(q, radius),)
+
+
+def _lognormal_spheres(q_nm: Floats, radius_nm: Floats, variance_nm2: Floats) -> Averages:
+    value, by_radius, by_variance = integrate(q_nm, radius_nm, variance_nm2, rule=lognormal_rule, kernel=_spheres)
+    return value, by_radius, by_variance
 
 
 RULES: dict[str, Rule] = {"gaussian": gaussian_rule, "lognormal": lognormal_rule, "schulz": schulz_rule}
 CLOSED: dict[str, Callable[[Floats, Floats, Floats], Averages]] = {
     "gaussian": gaussian_spheres,
-    "lognormal": partial(integrate, rule=lognormal_rule, kernel=_spheres),
+    "lognormal": _lognormal_spheres,
     "schulz": schulz_spheres,
 }
 
@@ -244,23 +251,20 @@ def average(distribution: str, q_nm: Floats, radius_nm: Floats, variance_nm2: Fl
     return CLOSED[distribution](q_nm, radius_nm, variance_nm2)
 
 
-_BY_FRACTION = 1e-5
-
-
 def hindered(  # noqa: PLR0917
     distribution: str, q_nm: Floats, radius_nm: Floats, variance_nm2: Floats, fraction: Floats, shell_nm: float
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """⟨P S⟩ and its derivatives by R₀, s and the volume fraction η (n,) of hard spheres of radius R + shell.
 
     Local monodisperse approximation (Pedersen 1994, J. Appl. Cryst. 27, 595): a particle is among others of its size.
-    The derivative by η is a central difference, exact to 1e-9.
     """
 
-    def kernel(q: Floats, radius: NDArray[Any], eta: Floats) -> NDArray[Any]:
-        return np.asarray(sphere(q, radius) * hard_spheres(q, radius[:, None] + shell_nm, eta[:, None]))
+    def kernel(q: Floats, radius: NDArray[Any], eta: Floats) -> tuple[NDArray[Any], ...]:
+        form = sphere(q, radius)
+        factor, by_fraction = hard_spheres_by_fraction(q, radius[:, None] + shell_nm, eta[:, None])
+        return form * factor, form * by_fraction
 
-    def at(eta: Floats) -> Averages:
-        return integrate(q_nm, radius_nm, variance_nm2, eta, rule=RULES[distribution], kernel=kernel)
-
-    difference = at(fraction + _BY_FRACTION)[0] - at(fraction - _BY_FRACTION)[0]
-    return *at(fraction), difference / (2 * _BY_FRACTION)
+    value, by_radius, by_variance, by = integrate(
+        q_nm, radius_nm, variance_nm2, rule=RULES[distribution], kernel=kernel, parameter=fraction
+    )
+    return value, by_radius, by_variance, by

@@ -43,6 +43,11 @@ the error of one frame, and common to all, so that averages keep it."""
 RUNS = 24
 """Runs of frames through which c, R₀ and s are smoothed, to evaluate errors that do not follow the noise."""
 
+HELD_NOTE = "no growth exponent, no focusing rate: radius or spread were held or tied"
+
+HELD = 1e-5
+"""Relative error that stands for none where a size was held or tied: far below all others."""
+
 FEWEST = 5
 """Sound frames that a series needs."""
 
@@ -64,7 +69,8 @@ def analyse(curves: Curves, fits: FitTable, quantities: Quantities, model: Float
     laws = _laws(points, _quiet(curves, fits, quantities))
     shown = _Shown(bool(np.isfinite(quantities.c_nc_umol_L.value[rows]).any()), math.isfinite(per_volume))
     doubts = ("more than half of the fits are poor: the errors here are too small, too",)
-    return _report(points, laws, shown, doubts if poor(fits)[rows].mean() > 0.5 else ())
+    said = doubts if poor(fits)[rows].mean() > 0.5 else ()
+    return _report(points, laws, shown, said, sized=fits.model.sizes_are_free)
 
 
 def _nothing(note: str) -> SeriesAnalysis:
@@ -125,6 +131,8 @@ def _joint_series(curves: Curves, fits: FitTable, quantities: Quantities, model:
     spheres, free = CurveModel.of(fits.model), fits.free[rows]
     response = shared_response(errors, smooth, spheres, free)
     covariance = expected_covariance(errors, smooth, spheres, free)
+    if not fits.model.sizes_are_free:  # the joint covariance must be definite; σ_r is not looked at then
+        covariance[:, [R, S], [R, S]] += (HELD * smooth[:, [R, S]]) ** 2
     bias = BIAS * covariance[:, :, C] / smooth[:, C : C + 1]
     return JointSeries(
         quantities.time_s[rows],
@@ -296,12 +304,13 @@ def _crystals_law(points: Points, delay: Delay | None) -> tuple[LawFit | None, t
     return determined(law, points, "the yield")
 
 
-def _report(points: _Series, laws: _Laws, shown: _Shown, doubts: tuple[str, ...]) -> SeriesAnalysis:
-    """All findings in one."""
+def _report(points: _Series, laws: _Laws, shown: _Shown, doubts: tuple[str, ...], *, sized: bool) -> SeriesAnalysis:
+    """All findings in one; sized: radius and spread were fitted."""
     phases = timeseries.find_phases(points.crystals, laws.landmarks)
-    exponent, notes = _exponent(points, phases)
-    focusing_time, focusing = timeseries.focusing_rate(points.variance)
-    if not len(focusing_time):
+    exponent, notes = _exponent(points, phases) if sized else (None, (HELD_NOTE,))
+    none = np.zeros(0)
+    focusing_time, focusing = timeseries.focusing_rate(points.variance) if sized else (none, Estimate(none, none, none))
+    if sized and not len(focusing_time):
         notes = (*notes, "no focusing rate: σ_r is not resolved, or the frames are too few")
     hidden = [
         _hidden(name, why, fit)

@@ -40,7 +40,7 @@ MOST_FRAMES = 1000
 _NEIGHBOURS = 10
 """Frames to either side over which the shape of σ(q) is averaged."""
 
-_GOOD = frozenset({"ok", "sigma_upper_limit"})
+_GOOD = frozenset({"ok", "sigma_upper_limit", "at_limit"})
 _MODEL_COLUMNS = ("model_radius_nm", "model_sigma_nm", "model_c_umol_L", "model_yield")
 _CURVE_COLUMNS = ("curve_radius_nm", "curve_sigma_nm", "curve_c_umol_L", "curve_yield")
 
@@ -105,6 +105,8 @@ class Complete:
 def _complete(result: RunResult) -> Complete:
     if result.fits is None or result.quantities is None or result.model is None:
         raise BadInput("compare: the run has no fits; give it a `model` section")
+    if not result.fits.model.sizes_are_free:
+        raise BadInput("compare: radius or spread were held or tied (model.fixed, model.tied); run with both fitted")
     amplitude = result.fits.model.populations[0].amplitude
     if not np.isfinite(amplitude):
         raise BadInput("compare: the results are of an earlier version of this program; run again")

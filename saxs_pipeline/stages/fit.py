@@ -58,14 +58,32 @@ def fit_rows(
     start: Floats | None = None,
 ) -> BatchFit:
     """Fits of the frames `rows` (n,) in the window `inside` (m,); held and start as in `batchfit.fit_frames`."""
-    return fit_frames(
+    q, intensity, sigma = (
         curves.q_nm[inside],
         np.ascontiguousarray(curves.intensity[rows][:, inside]),
         np.ascontiguousarray(curves.sigma[rows][:, inside]),
-        model,
-        held=held,
-        start=start,
     )
+    result = fit_frames(q, intensity, sigma, model, held=held, start=start)
+    lost = np.flatnonzero(~result.converged)
+    best = np.full(len(lost), np.inf)
+    some = None if held is None else {j: values[lost] for j, values in held.items()}
+    for limited in model.at_limits if lost.size else ():
+        begin = None if start is None else start[lost]
+        again = fit_frames(q, intensity[lost], sigma[lost], limited, held=some, start=begin)
+        _improve(result, again, lost, best)
+    return result
+
+
+def _improve(result: BatchFit, again: BatchFit, rows: Ints, best: Floats) -> None:
+    """Put fits in the place of those of `rows` that have none as good, χ²_red `best`: both in place.
+
+    Where there is no power law in the curve its exponent is anything, and without interference η wants to be negative:
+    such frames are fitted with it at an end of its range.
+    """
+    better = again.converged & (again.chi2_red < best)
+    best[better] = again.chi2_red[better]
+    for name in ("values", "covariance", "free", "chi2_red", "converged", "model"):
+        getattr(result, name)[rows[better]] = getattr(again, name)[better]
 
 
 def drop_missing(curves: Curves, inside: Bools, model: CurveModel, result: BatchFit) -> None:
@@ -146,6 +164,16 @@ def poor(fits: FitTable) -> Bools:
     """Frames whose curve the model does not describe: the errors of their parameters are then too small."""
     spread = np.sqrt(2 / np.maximum(fits.n_points - fits.free.sum(axis=1), 1))
     return np.asarray(fits.chi2_red > POOR + 5 * spread)
+
+
+def at_limit(fits: FitTable) -> Bools:
+    """Frames in which an exponent or a volume fraction could not be fitted, and is at an end of its range."""
+    found = np.zeros(len(fits.index), dtype=bool)
+    for name, ends in (("exponent", fits.model.power_law), ("volume_fraction", fits.model.volume_fraction)):
+        if ends is not None and ends[0] < ends[1]:
+            found |= fits.converged & ~fits.free[:, fits.model.columns.index(name)]
+    sized = [place for k in range(len(fits.model.populations)) for place in fits.model.places(k)[1:]]
+    return found & fits.free[:, sized].any(axis=1)
 
 
 def window(curves: Curves, settings: Model) -> Bools:

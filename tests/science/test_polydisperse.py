@@ -121,7 +121,7 @@ def test_rule_of_integration_equals_the_closed_form(name):
     variance = np.array([0.1, 0.2, 0.3, 1e-3]) ** 2
 
     def spheres(q, r, _):
-        return sphere(q, r)
+        return (sphere(q, r),)
 
     closed, ours = average(name, q, radius, variance), integrate(q, radius, variance, rule=RULES[name], kernel=spheres)
     for a, b in zip(closed, ours, strict=True):
