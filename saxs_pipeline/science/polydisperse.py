@@ -29,6 +29,8 @@ _LARGEST_POWER = 6
 """⟨P⟩ weights a size with its sixth power at q = 0."""
 _CLEAR = 8.0
 """How far, in standard deviations, the mirror frequency of the trapezoidal rule keeps from those of the integrand."""
+_BROAD = 0.5
+"""σ_R/R₀ up to which a distribution is integrated to 1e-8."""
 _NARROW = 1e-4
 """Below this σ_R/R₀ all distributions are the same to 1e-12, and the weights' derivatives lose digits."""
 
@@ -143,7 +145,7 @@ def integrate(
     q = np.asarray(q_nm, dtype=float)
     totals = [np.zeros((len(radius_nm), len(q))) for _ in range(3 if parameter is None else 4)]
     own = np.zeros_like(radius_nm) if parameter is None else parameter
-    step, reach = _extents(q, radius_nm, variance_nm2)
+    step, reach = _extents(q, radius_nm, variance_nm2, growing=rule is not gaussian_rule)
     group = np.stack([step, reach, variance_nm2 < 0])
     for one in np.unique(group, axis=1).T:
         rows = np.flatnonzero((group == one[:, None]).all(axis=0))
@@ -154,13 +156,15 @@ def integrate(
     return totals
 
 
-def _extents(q: Floats, radius: Floats, variance: Floats) -> tuple[Floats, Floats]:
+def _extents(q: Floats, radius: Floats, variance: Floats, *, growing: bool) -> tuple[Floats, Floats]:
     """Step and upper end of each frame's rule (n,), in few different values so that frames share them.
 
-    The step is fine enough for what oscillates over sizes, the end far enough for what is weighted by R⁶.
+    The step is fine enough for what oscillates over sizes, the end far enough for what is weighted by R⁶. growing: the
+    radii's distances grow with the radius. Distributions broader than _BROAD, which only the way to a minimum meets,
+    are not followed any further.
     """
-    relative = np.sqrt(np.abs(variance)) / np.abs(radius)
-    phase = 2 * q.max() * np.abs(radius) * relative * np.exp(np.minimum(6 * relative, 4.0))
+    relative = np.minimum(np.sqrt(np.abs(variance)) / np.abs(radius), _BROAD)
+    phase = 2 * q.max() * np.abs(radius) * relative * (np.exp(6 * relative) if growing else 1.0)
     step = 2.0 ** (np.floor(2 * np.log2(2 * math.pi / (phase + _CLEAR))) / 2)
     return step, _REACH + np.ceil(_LARGEST_POWER * relative)
 
