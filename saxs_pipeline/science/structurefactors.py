@@ -44,9 +44,12 @@ def _integrals(a: NDArray[Any]) -> list[NDArray[Any]]:
     y = np.where(small, 1.0, a)
     sine, cosine, y2 = np.sin(y), np.cos(y), y * y
     found = [
-        (sine - y * cosine) / (y * y2),
-        (2 * y * sine + (2 - y2) * cosine - 2) / (y2 * y2),
-        (-y2 * y2 * cosine + 4 * ((3 * y2 - 6) * cosine + (y * y2 - 6 * y) * sine + 6)) / (y2 * y2 * y2),
+        np.asarray(part)
+        for part in (
+            (sine - y * cosine) / (y * y2),
+            (2 * y * sine + (2 - y2) * cosine - 2) / (y2 * y2),
+            (-y2 * y2 * cosine + 4 * ((3 * y2 - 6) * cosine + (y * y2 - 6 * y) * sine + 6)) / (y2 * y2 * y2),
+        )
     ]
     if small.any():
         a2 = a[small] ** 2
