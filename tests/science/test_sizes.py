@@ -7,8 +7,8 @@ import pytest
 
 from saxs_pipeline.science import sizes
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor, sphere
-from saxs_pipeline.science.size_inversion import kernel, radius_grid
 from saxs_pipeline.science.scenarios import Scenario
+from saxs_pipeline.science.size_inversion import kernel, radius_grid
 from saxs_pipeline.size_distribution import PER_FRAME, SizeDistributions
 from saxs_pipeline.types import BadInput
 
