@@ -22,7 +22,8 @@ demo: install
 	$(BIN)/saxs-pipeline run sample_data/run.yaml
 
 # Two processes; the tests of a file stay together and share what they set up, the longest files first (conftest.py).
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Compiled code is kept even where the environment forbids it: the tests start hundreds of processes.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/.installed-test chromium
 	$(PYTEST)
@@ -46,6 +47,8 @@ bench: .venv/.installed-test
 	$(BIN)/python benchmarks/integration.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/fits.py
+	$(BIN)/python benchmarks/fit_statistics.py
 	$(BIN)/python benchmarks/kinetics.py
 	$(BIN)/python benchmarks/kinetic_fit.py 20
 	$(BIN)/python benchmarks/circle.py

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saxs_pipeline.model_spec import from_text, to_text
 from saxs_pipeline.size_distribution import PER_FRAME, SHAPE_COLUMNS, SIZE_COLUMNS, SizeDistributions
 from saxs_pipeline.types import ChunkResult, Curves, FitTable
 
@@ -24,7 +25,14 @@ _CURVES = {
     "exposure_s": "n",
     "dark_factor": "n",
 }
-_FITS = {"values": "n4", "covariance": "n44", "chi2_red": "n", "n_points": "n", "converged": "n"}
+_FITS = {
+    "values": "np",
+    "covariance": "npp",
+    "free": "np",
+    "chi2_red": "n",
+    "n_points": "n",
+    "converged": "n",
+}
 _MODEL = {"model": "nm"}
 _PER_BIN = {"q_nm": "m", "shared": "m", "dark_sigma": "m", "taken_off": "m"}
 _SCALARS = {"scale_rel": "", "factor_rel": "", "taken_off_rel": ""}
@@ -34,10 +42,10 @@ _SIZES = {f"sizes_{name}": "nk" for name in PER_FRAME} | {
     "sizes_shape": "ns",
 }
 _SIZE_GROUND = {"sizes_radius_nm": "k", "sizes_bin_nm": "k", "sizes_scale_rel": "", "sizes_absolute": ""}
-_GROUND = {**_PER_BIN, **_SCALARS, "amplitude": "", **_SIZE_GROUND}
+_GROUND = {**_PER_BIN, **_SCALARS, **_SIZE_GROUND}
 _SHAPES = {**_GROUND, **_CURVES, **_FITS, **_MODEL, **_SIZES}
-_TYPES: Mapping[str, Any] = {"n_points": np.int64, "converged": np.bool_}
-_TEXTS = ("plan", "keys", "unit", "correlated")
+_TYPES: Mapping[str, Any] = {"n_points": np.int64, "converged": np.bool_, "free": np.bool_}
+_TEXTS = ("plan", "keys", "unit", "correlated", "model")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +53,14 @@ class Part:
     """Rows of n finished frames.
 
     arrays: by name as in Curves and FitTable, those per frame with n as first axis. words: "problems", "notes" and
-    with fits "flags", each (n,). unit and correlated as in Curves.
+    with fits "flags", each (n,). unit and correlated as in Curves; model: what was fitted, as text, "" without fits.
     """
 
     arrays: Mapping[str, NDArray[Any]]
     words: Mapping[str, tuple[str, ...]]
     unit: str
     correlated: bool
+    model: str = ""
 
     def __len__(self) -> int:
         return len(self.words["problems"])
@@ -60,7 +69,7 @@ class Part:
     def _ground(self) -> bytes:
         """The bits of what all rows share."""
         numbers = b"".join(self.arrays[name].tobytes() for name in _GROUND if name in self.arrays)
-        return numbers + repr((sorted(self.arrays), self.unit, self.correlated)).encode()
+        return numbers + repr((sorted(self.arrays), self.unit, self.correlated, self.model)).encode()
 
     def alike(self, other: Part) -> bool:
         """Whether rows of both can stand in one table: same q, same shared uncertainties, both with or without fits.
@@ -72,7 +81,7 @@ class Part:
         mine, its = self.arrays, other.arrays
         return (
             mine.keys() == its.keys()
-            and (self.unit, self.correlated) == (other.unit, other.correlated)
+            and (self.unit, self.correlated, self.model) == (other.unit, other.correlated, other.model)
             and all(_close(mine[name], its[name]) for name in _GROUND if name in mine)
         )
 
@@ -91,16 +100,17 @@ def pack(chunk: ChunkResult) -> Part:
     arrays = {name: getattr(curves, name) for name in (*_CURVES, *_PER_BIN)}
     arrays |= {name: np.array(getattr(curves, name), dtype=np.float64) for name in _SCALARS}
     words = {"problems": curves.problems, "notes": curves.notes}
+    model = ""
     if fits is not None:
         arrays |= {name: getattr(fits, name) for name in _FITS}
-        arrays["amplitude"] = np.array(fits.amplitude, dtype=np.float64)
         words["flags"] = fits.flags
+        model = to_text(fits.model)
     if chunk.model is not None:
         arrays["model"] = chunk.model
     if chunk.sizes is not None:
         arrays |= {name: np.asarray(getattr(chunk.sizes, name[6:]), np.float64) for name in (*_SIZES, *_SIZE_GROUND)}
         words["size_flags"] = chunk.sizes.flags
-    part = Part(arrays, words, curves.unit, curves.correlated)
+    part = Part(arrays, words, curves.unit, curves.correlated, model)
     _check(part)
     return part
 
@@ -121,7 +131,9 @@ def unpack(part: Part) -> ChunkResult:
     fits = None
     if "values" in arrays:
         table: dict[str, Any] = {name: arrays[name] for name in _FITS}
-        fits = FitTable(index=index, flags=part.words["flags"], amplitude=float(arrays["amplitude"]), **table)
+        model, flags = from_text(part.model), part.words["flags"]
+        others = (("",) * len(part),) * (len(model.populations) - 1)
+        fits = FitTable(index=index, flags=flags, model=model, others=others, **table)
     return ChunkResult(curves, fits, arrays.get("model"), _sizes_in(part))
 
 
@@ -145,12 +157,13 @@ def join(runs: Sequence[Run]) -> Part:
         for name, array in first.arrays.items()
     }
     words = {name: tuple(word for part, a, b in runs for word in part.words[name][a:b]) for name in first.words}
-    return Part(arrays, words, first.unit, first.correlated)
+    return Part(arrays, words, first.unit, first.correlated, first.model)
 
 
 def encode(keys: Sequence[str], part: Part, plan_key: str) -> bytes:
     """An npz of plain arrays; all texts are JSON in the array `texts`, so that nothing is ever unpickled."""
-    texts = {"plan": plan_key, "keys": list(keys), "unit": part.unit, "correlated": part.correlated, **part.words}
+    texts = {"plan": plan_key, "keys": list(keys), "unit": part.unit, "correlated": part.correlated}
+    texts |= {"model": part.model, **part.words}
     arrays: dict[str, Any] = {"texts": np.frombuffer(json.dumps(texts).encode("ascii"), dtype=np.uint8), **part.arrays}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -165,7 +178,7 @@ def decode(content: bytes, plan_key: str) -> tuple[tuple[str, ...], Part]:
         texts = json.loads(arrays.pop("texts").tobytes())
         keys = tuple(texts["keys"])
         words = {name: tuple(texts[name]) for name in texts if name not in _TEXTS}
-        part = Part(arrays, words, texts["unit"], texts["correlated"])
+        part = Part(arrays, words, texts["unit"], texts["correlated"], texts["model"])
         if texts["plan"] != plan_key or len(keys) != len(part) or not _are_texts(keys):
             raise ValueError("of another plan")
         _check(part)
@@ -186,17 +199,20 @@ def read_keys(path: Path) -> frozenset[str]:
 def _check(part: Part) -> None:
     """Raise ValueError unless all that a part needs is there, in shape and type."""
     fits, sizes = "values" in part.arrays, "sizes_values" in part.arrays
-    expected = {*_PER_BIN, *_SCALARS, *_CURVES, *((*_FITS, "amplitude") if fits else ())}
+    expected = {*_PER_BIN, *_SCALARS, *_CURVES, *(_FITS if fits else ())}
     expected |= {*_SIZES, *_SIZE_GROUND} if sizes else set()
     words = {"problems", "notes", *["flags"] * fits, *["size_flags"] * sizes}
     if part.arrays.keys() - {"model"} != expected or part.words.keys() != words:
         raise ValueError("other arrays")
-    if not isinstance(part.unit, str) or not isinstance(part.correlated, bool):
+    if not isinstance(part.unit, str) or not isinstance(part.correlated, bool) or not isinstance(part.model, str):
         raise ValueError("other texts")
     if any(len(words) != len(part) or not _are_texts(words) for words in part.words.values()):
         raise ValueError("other texts")
-    size = {"n": len(part), "m": part.arrays["q_nm"].size, "4": 4, "v": len(SIZE_COLUMNS), "s": len(SHAPE_COLUMNS)}
-    size["k"] = part.arrays["sizes_radius_nm"].size if sizes else 0
+    size = {"n": len(part), "m": part.arrays["q_nm"].size, "v": len(SIZE_COLUMNS), "s": len(SHAPE_COLUMNS)}
+    if fits:
+        size["p"] = len(from_text(part.model).columns)
+    if sizes:
+        size["k"] = part.arrays["sizes_radius_nm"].size
     for name, array in part.arrays.items():
         shape = tuple(size[letter] for letter in _SHAPES[name])
         if array.shape != shape or array.dtype != _TYPES.get(name, np.float64):

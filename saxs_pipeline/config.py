@@ -25,14 +25,15 @@ from saxs_pipeline.fields import (
     Radians,
     Ratio,
     Section,
-    SizeRange,
     Thickness,
     TimeRange,
     Title,
     increasing,
     misplaced,
 )
+from saxs_pipeline.model_config import Model
 from saxs_pipeline.reaction_config import AliquotTable, Kinetics
+from saxs_pipeline.sample_config import Sample
 from saxs_pipeline.science.standards import water_cross_section
 from saxs_pipeline.sizes_config import Sizes
 from saxs_pipeline.types import BadInput, Uncertain
@@ -253,55 +254,7 @@ class BackgroundChoice(Section):
         return self
 
 
-# --- sample, model, engine, output -----------------------------------------------------------------------------------
-
-
-class Material(Section):
-    """Composition and density, from which the scattering length density follows."""
-
-    formula: Annotated[str, Field(pattern=r"^[A-Za-z0-9.()]+$")]
-    density: Annotated[float, Quantity("g/cm^3")]
-
-
-class Sample(Section):
-    """Contrast, and what the yield is counted against."""
-
-    contrast: Annotated[Uncertain, Quantity("1/Å^2", uncertain=True)] | None = None
-    particle: Material | None = None
-    solvent: Material | None = None
-    lattice_parameter: Annotated[Uncertain, Quantity("nm", uncertain=True)] | None = Field(
-        None, description="cubic unit cell of the crystal"
-    )
-    cations_per_cell: Annotated[int, Field(ge=1)] | None = None
-    cation_concentration: Annotated[Uncertain, Quantity("mmol/L", uncertain=True)] | None = Field(
-        None, description="c_Cd,0 in the reaction mixture"
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if (self.contrast is None) == (self.particle is None) or (self.particle is None) != (self.solvent is None):
-            raise misplaced("contrast", "give `contrast`, or both `particle` and `solvent`")
-        group = (self.lattice_parameter, self.cations_per_cell, self.cation_concentration)
-        if any(v is None for v in group) and any(v is not None for v in group):
-            raise misplaced(
-                "", "a yield needs lattice_parameter, cations_per_cell and cation_concentration; give all or none"
-            )
-        return self
-
-
-class Model(Section):
-    """Spheres with a Gaussian distribution of radii plus a constant (Prins SI, S2.1-S2.3)."""
-
-    q_min: InverseNm
-    q_max: InverseNm
-    radius: SizeRange = Field((0.5, 5.0), description="range of the start grid")
-    sigma: SizeRange = Field((0.02, 0.6), description="range of the start grid")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.q_min < self.q_max:
-            raise misplaced("q_max", f"q_max must be larger than q_min ({self.q_min:g} 1/nm)")
-        return self
+# --- model, engine, output -------------------------------------------------------------------------------------------
 
 
 class Output(Section):
@@ -346,6 +299,7 @@ class RunConfig(Section):
             raise misplaced("background", "`file` goes with data.frames; for curves give `curve`, `time` or `frames`")
         self._check_whole_pixels()
         self._check_model_window()
+        self._check_sample()
         self._check_concentrations()
         return self
 
@@ -366,6 +320,20 @@ class RunConfig(Section):
         for key, section, whose in (("model", self.model, "the fit's"), ("sizes", self.sizes, "their")):
             if section is not None and (section.q_min < low * (1 - 1e-9) or section.q_max > high * (1 + 1e-9)):
                 raise misplaced(key, f"{whose} q range must lie within the integrated one, {low:g} to {high:g} 1/nm")
+
+    def _check_sample(self) -> None:
+        """Contrast and unit cell of every population."""
+        populations = None if self.model is None else self.model.populations
+        if self.sample is None:
+            return
+        if populations is None:
+            if self.sample.lacks is not None:
+                key, text = self.sample.lacks
+                raise misplaced(f"sample.{key}", text)
+            return
+        for one in populations:
+            if (lack := one.sample(self.sample).lacks) is not None:
+                raise misplaced("model.populations", f"{one.name}: {lack[1]}, here or in `sample`")
 
     def _check_concentrations(self) -> None:
         """The kinetic model and a fitted scale of aliquots need c_NC of the series."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,29 @@ def _resolved(run: RunFile, info: SourceInfo) -> dict[str, Any]:
 def energy_keV(geometry: Mapping[str, Any]) -> float:
     """X-ray energy of a pyFAI geometry configuration."""
     return HC_KEV_M / float(geometry["wavelength"])
+
+
+def stated_energy_keV(run: RunFile) -> float | None:
+    """X-ray energy that the run file or its PONI file states; None where only the frames' header may have it."""
+    geometry = run.config.geometry
+    if geometry is None or geometry.poni is None:
+        return None if geometry is None else geometry.energy
+    if not geometry.poni.is_file():
+        raise run.error("geometry.poni", f"file {geometry.poni} not found; the energy stands in it")
+    wavelength_m = _load_poni(run, geometry.poni).wavelength
+    return HC_KEV_M / float(wavelength_m) if wavelength_m else None
+
+
+def resolution_1_nm(geometry: Mapping[str, Any], beam_m: float, bin_1_nm: float) -> float:
+    """Standard deviation of q, 1/nm, of a beam (full width at half maximum on the detector), a pixel, and a bin.
+
+    dq/dx = 2π/(λL) near the beam; a square of width w has the variance w²/12.
+    """
+    integrator = build_integrator(geometry)
+    per_m = 2 * math.pi / (float(geometry["wavelength"]) * 1e9 * float(geometry["dist"]))
+    pixel_m = max(float(integrator.pixel1), float(integrator.pixel2))
+    beam = per_m * beam_m / math.sqrt(8 * math.log(2))
+    return math.sqrt(beam**2 + ((per_m * pixel_m) ** 2 + bin_1_nm**2) / 12)
 
 
 def _load_poni(run: RunFile, path: Path) -> Any:

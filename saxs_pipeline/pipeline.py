@@ -19,16 +19,22 @@ from saxs_pipeline.quality import Quality
 from saxs_pipeline.reaction import Aliquots
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.science import quality
+from saxs_pipeline.science.distributions import mean_volume
 from saxs_pipeline.science.orientation import turned
 from saxs_pipeline.science.population import simulate
+from saxs_pipeline.science.quantities import volume_fraction
 from saxs_pipeline.stages import degenerate, quantify, reduce
 from saxs_pipeline.stages.analyse import analyse
 from saxs_pipeline.stages.compare import compare
-from saxs_pipeline.stages.fit import POOR, fit, poor, refit_weak
+from saxs_pipeline.stages.fit import POOR, at_limit, fit, poor, window
 from saxs_pipeline.stages.kinetic_problem import ROUGH_ETA
 from saxs_pipeline.stages.overlay import outside, overlay
+from saxs_pipeline.stages.refit import refit_weak
 from saxs_pipeline.stages.sizes import size_distributions
 from saxs_pipeline.types import BadInput, ChunkResult, Curves, FitTable, Provenance, Quantities, RunResult
+
+CROWDED = 0.01
+"""Volume fraction from which interference, S(0) ≈ 1 − 8η of hard spheres, is no longer small."""
 
 
 def process(plan: Plan, start: int, stop: int) -> ChunkResult:
@@ -37,20 +43,27 @@ def process(plan: Plan, start: int, stop: int) -> ChunkResult:
     sizes = None
     if plan.config.sizes is not None:
         sizes = size_distributions(curves, plan.config.sizes, plan.config.sample, plan.energy_keV)
-    if plan.config.model is None:
+    if plan.config.model is None or plan.model is None:
         return ChunkResult(curves, None, None, sizes)
-    fits, model = fit(curves, plan.config.model, plan.factor)
+    fits, model = fit(curves, plan.config.model, plan.model)
     return ChunkResult(curves, fits, model, sizes)
 
 
 def finish(plan: Plan, frames: ChunkResult, provenance: Provenance) -> RunResult:
     """All frames in order → result: fit weak frames again, derive the quantities."""
     judged = quality.assess(frames.curves, plan.monitor_rate(frames.curves))
-    curves, fits, model, quantities = _with_notes(plan, frames.curves, judged), frames.fits, frames.model, None
-    if plan.config.model is not None and fits is not None and model is not None:
-        fits, model = refit_weak(curves, fits, model, plan.config.model, plan.factor)
-        fits = replace(fits, flags=_flags(curves, fits))
-        quantities = quantify.quantify(fits, curves, plan.config.sample, plan.energy_keV)
+    curves, fits, model = _with_notes(plan, frames.curves, judged), frames.fits, frames.model
+    quantities: Quantities | None = None
+    others: tuple[tuple[str, Quantities], ...] = ()
+    settings = plan.config.model
+    if settings is not None and fits is not None and model is not None:
+        fits, model = refit_weak(curves, fits, model, settings)
+        fits = replace(
+            fits, flags=_flags(curves, fits, fits.flags), others=tuple(_flags(curves, fits, f) for f in fits.others)
+        )
+        samples = settings.samples(plan.config.sample)
+        quantities, *more = quantify.quantify(fits, curves, samples, plan.energy_keV, window(curves, settings))
+        others = tuple((one.name, its) for one, its in zip(fits.model.populations[1:], more, strict=True))
     return RunResult(
         title=plan.config.title,
         curves=curves,
@@ -66,6 +79,7 @@ def finish(plan: Plan, frames: ChunkResult, provenance: Provenance) -> RunResult
             *_frame_warnings(plan, curves),
             *_doubts(plan, curves, quantities),
         ),
+        others=others,
         quality=judged,
         pixel_mask=_pixel_mask(plan),
         sizes=frames.sizes,
@@ -134,11 +148,15 @@ def _with_notes(plan: Plan, curves: Curves, judged: Quality) -> Curves:
     return replace(curves, notes=tuple(notes))
 
 
-def _flags(curves: Curves, fits: FitTable) -> tuple[str, ...]:
-    """Words of each frame joined by "|", "ok" if there is nothing to say."""
-    flags, badly = [], poor(fits)
+def _flags(curves: Curves, fits: FitTable, own: tuple[str, ...]) -> tuple[str, ...]:
+    """Words of each frame joined by "|", with a population's own; "ok" if there is nothing to say."""
+    flags, badly, limited = [], poor(fits), at_limit(fits)
     for k, problem in enumerate(curves.problems):
-        words = (problem.split(":")[0],) if problem else (fits.flags[k], "poor_fit" if badly[k] else "")
+        words = (
+            (problem.split(":")[0],)
+            if problem
+            else (own[k], "at_limit" if limited[k] else "", "poor_fit" if badly[k] else "")
+        )
         flags.append(_joined_words(*words, curves.notes[k]) or "ok")
     return tuple(flags)
 
@@ -163,6 +181,8 @@ def _doubts(plan: Plan, curves: Curves, quantities: Quantities | None) -> list[s
             "no frame supports a radius: check model.radius and model.sigma, and that the background frames lie before "
             "the crystals"
         )
+    if crowded := _crowded(plan, quantities):
+        found.append(crowded)
     chi2 = quantities.chi2_red[curves.usable]
     if np.isfinite(chi2).any() and np.nanmedian(chi2) > POOR:
         found.append(
@@ -170,6 +190,21 @@ def _doubts(plan: Plan, curves: Curves, quantities: Quantities | None) -> list[s
             "mask, orientation or beam centre are wrong"
         )
     return found
+
+
+def _crowded(plan: Plan, quantities: Quantities) -> str:
+    """Says if the crystals are so many that interference between them lowers what is taken for c."""
+    c, radius = quantities.c_nc_umol_L.value, quantities.radius_nm.value
+    if plan.model is None or plan.model.volume_fraction is not None or not np.isfinite(c * radius).any():
+        return ""
+    volume = mean_volume(radius, np.nan_to_num(quantities.sigma_nm.value) ** 2)
+    share = float(np.nanmax(volume_fraction(c, volume)))
+    if share < CROWDED:
+        return ""
+    return (
+        f"the crystals take {100 * share:.2g} % of the volume: interference lowers I(0), and c with it, by about "
+        f"{800 * share:.2g} %, more with their ligands; fit it with model.structure_factor"
+    )
 
 
 def _frame_warnings(plan: Plan, curves: Curves) -> list[str]:

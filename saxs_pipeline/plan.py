@@ -16,9 +16,11 @@ from saxs_pipeline.config import RunConfig
 from saxs_pipeline.dark import average_dark
 from saxs_pipeline.data_config import FrameFiles
 from saxs_pipeline.io.curves_source import open_curves
+from saxs_pipeline.omissions import standard_files, warnings
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.science import rebinning
 from saxs_pipeline.science.calibration import StandardMeasurement
+from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.series import FrameSeries, law_times, open_reference, open_sample
 from saxs_pipeline.stages import quantify, reduce
 from saxs_pipeline.stages.integrate import IntegrationSpec, bin_centers, bin_pixels, integrate
@@ -38,7 +40,7 @@ class Plan:
     curves: Curves | None
     spec: IntegrationSpec | None
     energy_keV: float | None
-    factor: float
+    model: CurveModel | None
     scale: ScaleFactor | None = None
     standard: StandardMeasurement | None = None
     background: Background | None = None
@@ -60,9 +62,8 @@ class Plan:
             "spec": None if self.spec is None else self.spec.key,
             "intensity": [getattr(config.intensity, name) for name in _OF_INTENSITY],
             "scale": None if self.scale is None else self.scale.factor,
-            "factor": self.factor,
-            "model": None if config.model is None else config.model.model_dump(),
-            "sizes": None if config.sizes is None else config.sizes.model_dump(),
+            "model": None if config.model is None else [config.model.model_dump(), repr(self.model)],
+            "sizes": None if config.sizes is None else [config.sizes.model_dump(), repr(config.sample)],
             "rebin": None if config.rebin is None else config.rebin.model_dump(),
         }
         content = hashlib.sha256(json.dumps(numbers, sort_keys=True).encode())
@@ -158,17 +159,34 @@ def with_background(run: RunFile, plan: Plan) -> Plan:
     return replace(plan, warnings=(*plan.warnings, *notes))
 
 
-def amplitude_factor(run: RunFile, q_nm: Floats, energy_keV: float | None) -> float:
-    """What the fit multiplies c with; raises BadInput for an unusable contrast or a window with too few bins."""
-    model = run.config.model
-    if model is not None:
-        inside = int(((q_nm >= model.q_min) & (q_nm <= model.q_max)).sum())
-        if inside < FEWEST_BINS:
-            raise run.error("model.q_min", f"the fit's q range holds {inside} bins of the data; it needs {FEWEST_BINS}")
+def curve_model(run: RunFile, plan: Plan) -> CurveModel | None:
+    """What is fitted; raises BadInput for an unusable contrast, or a window with too few bins."""
+    model, q_nm = run.config.model, _q(run, plan)
     try:
-        return quantify.amplitude_factor(run.config.sample, energy_keV)
+        samples = (run.config.sample,) if model is None else model.samples(run.config.sample)
+        amplitudes = quantify.amplitude_factors(samples, plan.energy_keV)
     except BadInput as error:
         raise run.error("sample", str(error)) from None
+    if model is None:
+        return None
+    inside = int(((q_nm >= model.q_min) & (q_nm <= model.q_max)).sum())
+    if inside < FEWEST_BINS:
+        raise run.error("model.q_min", f"the fit's q range holds {inside} bins of the data; it needs {FEWEST_BINS}")
+    return CurveModel.of(model.spec(amplitudes, _resolution(run, plan, q_nm)))
+
+
+def _resolution(run: RunFile, plan: Plan, q_nm: Floats) -> float:
+    """σ of the resolution in q, 1/nm; 0 where none is asked for."""
+    assert run.config.model is not None
+    settings = run.config.model.resolution
+    if settings is None:
+        return 0.0
+    if settings.sigma_q is not None:
+        return settings.sigma_q
+    if plan.spec is None:
+        raise run.error("model.resolution.beam", "the curves come without a geometry; give `sigma_q`, e.g. 0.02 1/nm")
+    assert settings.beam is not None
+    return geometry.resolution_1_nm(plan.spec.geometry, settings.beam, float(np.diff(q_nm).mean()))
 
 
 def prepare_frames(run: RunFile, series: FrameSeries) -> Plan:
@@ -185,8 +203,8 @@ def prepare_frames(run: RunFile, series: FrameSeries) -> Plan:
     if spec.device != "cpu":
         notes.append(f"the pixels are added up on {spec.device} (engine.device), which rounds in its own way")
     notes += series.warnings
-    plan = Plan(config, series, None, spec, energy, 1.0)
-    plan = replace(plan, factor=amplitude_factor(run, _q(run, plan), energy))
+    plan = Plan(config, series, None, spec, energy, None)
+    plan = replace(plan, model=curve_model(run, plan))
     if config.intensity.standard is not None:
         plan = _with_standard(run, plan, notes)
     elif config.intensity.scale is not None:
@@ -215,8 +233,8 @@ def _prepare_curves(run: RunFile) -> Plan:
     config = run.config
     energy = config.geometry.energy if config.geometry is not None else None
     scale = None if config.intensity.scale is None else ScaleFactor(config.intensity.scale, "given")
-    plan = Plan(config, None, open_curve_stack(run), None, energy, 1.0, scale=scale, warnings=warnings(run))
-    return replace(plan, factor=amplitude_factor(run, _q(run, plan), energy))
+    plan = Plan(config, None, open_curve_stack(run), None, energy, None, scale=scale, warnings=warnings(run))
+    return replace(plan, model=curve_model(run, plan))
 
 
 def _q(run: RunFile, plan: Plan) -> Floats:
@@ -247,16 +265,6 @@ def pieces(frames: Sequence[int], size: int) -> list[tuple[int, int]]:
         else:
             found.append((frame, frame + 1))
     return found
-
-
-def standard_files(run: RunFile) -> tuple[tuple[FrameFiles, str], ...]:
-    """The frames of the standard and of what is taken off it, with their places in the run file; () without one."""
-    water, carbon = run.config.intensity.water, run.config.intensity.glassy_carbon
-    if water is not None:
-        return (water, "intensity.water"), (water.empty, "intensity.water.empty")
-    if carbon is not None:
-        return (carbon, "intensity.glassy_carbon"), (carbon.background, "intensity.glassy_carbon.background")
-    return ()
 
 
 def _with_standard(run: RunFile, plan: Plan, notes: list[str]) -> Plan:
@@ -361,37 +369,3 @@ def times_doubts(plan: Plan) -> tuple[str, ...]:
     if len(times) > 1 and plan.config.model is not None and not (times > 0).any():
         return ("every frame lies before data.time.zero; is it on the clock of the frames?",)
     return ()
-
-
-def warnings(run: RunFile) -> tuple[str, ...]:
-    """What the run file leaves open, said once."""
-    config, found = run.config, []
-    intensity, sample = config.intensity, config.sample
-    stated = {
-        "intensity.thickness": intensity.thickness,
-        "intensity.scale": intensity.scale,
-        "intensity.transmission": intensity.transmission,
-    }
-    for files, key in standard_files(run):
-        names = ("transmission", "thickness", "cross_section", "temperature")
-        stated |= {f"{key}.{name}": getattr(files, name, None) for name in names}
-    if sample is not None and config.model is not None and (intensity.absolute or config.data.frames is None):
-        stated |= {
-            "sample.contrast": sample.contrast,
-            "sample.lattice_parameter": sample.lattice_parameter,
-            "sample.cation_concentration": sample.cation_concentration,
-        }
-    if sample is not None and sample.particle is not None:
-        found.append("the contrast from compositions has no uncertainty; the systematic uncertainties leave it out")
-    for key, value in stated.items():
-        if value is not None and value.error == 0:
-            found.append(f"{key} has no stated uncertainty; the systematic uncertainties leave it out")
-    if config.corrections is not None and config.corrections.dark is None and config.corrections.read_noise > 0:
-        found.append("no dark frames (corrections.dark): only the pedestal is subtracted")
-    if config.data.frames is not None and not intensity.absolute:
-        found.append("no absolute scale (intensity.water, glassy_carbon or scale): c and yield are not reported")
-    if config.model is not None and sample is None:
-        found.append("no sample section: c and yield are not reported")
-    if config.integration is not None and config.integration.splitting != "none":
-        found.append("pixel splitting ties neighbouring bins together: the errors of the fits are too small")
-    return tuple(found)

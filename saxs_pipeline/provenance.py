@@ -30,7 +30,8 @@ EQUATIONS = (
     "K = sum w R^2 / sum w R (I_carbon - I_background) / d_carbon, R certified (NIST SRM 3600), w ~ 1 / sigma^2",
     "I_sub = I - f B; sigma^2 = statistical^2 + shared^2 + (dark_factor dark_sigma)^2 (shared: of B)",
     "monitor and background's factor move whole curves, v = rel (I + f B) and rel f B: cov += (G v)(G v)^T, G = dp/dI",
-    "I_fit = c_NC N_A <P(q, R)> + b, Gaussian number distribution of R (Prins SI S2.1-S2.3 with 9 in place of 36 pi)",
+    "I_fit = sum c_NC N_A <P(q, R)> + d q^-p + b, number distributions of R (Prins SI S2.1-S2.3, 9 in place of 36 pi)",
+    "<P S(q, R + shell)> with a structure factor: Percus-Yevick hard spheres, local monodisperse approximation",
     "n_Cd = cations_per_cell <V> / a^3 (S2.5); yield = c_NC n_Cd / c_Cd,0 (S2.6)",
 )
 

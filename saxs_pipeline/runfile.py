@@ -326,7 +326,7 @@ def _explain(detail: Any, model: type[BaseModel]) -> list[tuple[Location, str]]:
     """Where and what, from one of pydantic's error records."""
     location: Location = tuple(detail["loc"])
     if detail["type"] == "misplaced":
-        return [((*location, key) if key else location, text) for key, text in detail["ctx"]["places"]]
+        return [((*location, *filter(None, key.split("."))), text) for key, text in detail["ctx"]["places"]]
     return [(location, _mistake(detail, location, model))]
 
 

@@ -14,9 +14,10 @@ import numpy as np
 from saxs_pipeline.io.id02_layout import Image, Series, Setup
 from saxs_pipeline.io.layouts import WRITERS, write_image
 from saxs_pipeline.runfile import ModelFile
-from saxs_pipeline.science import population, synthetic
+from saxs_pipeline.science import population, scenarios, synthetic
 from saxs_pipeline.science.completion import all_monomers
-from saxs_pipeline.science.synthetic import Detector, Projection, Scenario, Truth
+from saxs_pipeline.science.scenarios import Growth, Scenario, Truth
+from saxs_pipeline.science.synthetic import Detector, Projection
 from saxs_pipeline.simulation_files import KINETICS_TEXT, Timing, run_text, write_geometry, write_truth
 from saxs_pipeline.types import BadInput, Floats
 
@@ -24,7 +25,10 @@ FEWEST_FRAMES = 20
 
 Progress = Callable[[int, int], None]
 
-SCENARIOS: Mapping[str, Scenario] = {"id02-cdse": Scenario("CdSe hot injection at 260 °C, simulated")}
+SCENARIOS: Mapping[str, Scenario] = {
+    "id02-cdse": scenarios.CDSE_AT_ID02,
+    "p21-cspbbr3": scenarios.CSPBBR3_AT_P21,
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class _Bench:
     onto: Projection
     detector: Detector
     scales: synthetic.Scales
-    truth: Truth
+    populations: tuple[tuple[Truth, float], ...]  # with their contrasts, 1/Å²
     crystals: Floats | None  # (n, m) cross sections of a kinetic model's crystals
 
 
@@ -46,8 +50,8 @@ def simulate(
     out: Path,
     *,
     seed: int = 1,
-    frames: int = 575,
-    layout: str = "id02",
+    frames: int | None = None,
+    layout: str | None = None,
     kinetics: ModelFile | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -55,12 +59,14 @@ def simulate(
 
     kinetics: the crystals are those of this model, with the sizes it gives them, instead of the scenario's.
 
-    seed: the same seed gives the same bytes. frames: of the sample; fewer than the scenario's keep the time span by
-    longer waits. layout: see `io.layouts.WRITERS`. progress(done, total) is called after each image.
+    seed: the same seed gives the same bytes. frames: of the sample, default: the scenario's; fewer keep the time span
+    by longer waits. layout: one of the scenario's, default: the first. progress(done, total): called after each image.
     Raises BadInput for an unknown scenario or layout, a folder that is not empty, or impossible numbers.
     """
-    chosen = _modelled(_checked(scenario, out, seed, frames, layout), kinetics)
-    timing = _sweep(chosen, frames) if layout == "p21" else _stretched(chosen, frames)
+    chosen = _modelled(_chosen(scenario, layout), kinetics)
+    frames, layout = chosen.frames if frames is None else frames, layout or chosen.layouts[0]
+    _check(out, seed, frames)
+    timing = _sweep(chosen, frames) if layout == "p21" and chosen.sweep_s is not None else _stretched(chosen, frames)
     bench = _set_up(chosen, timing, seed, kinetics)
     raw = _new_folder(out)
     total = frames + sum(chosen.references.values())
@@ -72,7 +78,7 @@ def simulate(
     write_geometry(out / "geometry.poni", chosen)
     write_image(out / "mask.edf", bench.detector.mask.astype(np.uint8))
     write_image(out / "flat.edf", bench.detector.flat)
-    write_truth(out / "truth.csv", bench.truth)
+    write_truth(out / "truth.csv", [truth for truth, _ in bench.populations])
     run_file = out / "run.yaml"
     text = run_text(chosen, timing, written, layout)
     if kinetics is not None:
@@ -82,11 +88,16 @@ def simulate(
     return run_file
 
 
-def _checked(scenario: str, out: Path, seed: int, frames: int, layout: str) -> Scenario:
+def _chosen(scenario: str, layout: str | None) -> Scenario:
     if scenario not in SCENARIOS:
         raise BadInput(f"unknown scenario {scenario!r}; choose one of: {', '.join(SCENARIOS)}")
-    if layout not in WRITERS:
-        raise BadInput(f"unknown layout {layout!r}; choose one of: {', '.join(WRITERS)}")
+    known = SCENARIOS[scenario].layouts
+    if layout is not None and layout not in known:
+        raise BadInput(f"unknown layout {layout!r} of {scenario}; choose one of: {', '.join(known)}")
+    return SCENARIOS[scenario]
+
+
+def _check(out: Path, seed: int, frames: int) -> None:
     if frames < FEWEST_FRAMES:
         raise BadInput(f"{frames} frames are too few for a series; ask for at least {FEWEST_FRAMES}")
     if seed < 0:
@@ -95,7 +106,6 @@ def _checked(scenario: str, out: Path, seed: int, frames: int, layout: str) -> S
         raise BadInput(f"{out} is a file; name a new folder")
     if out.is_dir() and any(out.iterdir()):
         raise BadInput(f"{out} is not empty; name a new folder, nothing is overwritten")
-    return SCENARIOS[scenario]
 
 
 def _new_folder(out: Path) -> Path:
@@ -123,6 +133,7 @@ def _stretched(scenario: Scenario, frames: int) -> Timing:
 
 def _sweep(scenario: Scenario, frames: int) -> Timing:
     """Constant exposure and period."""
+    assert scenario.sweep_s is not None
     exposure = scenario.sweep_exposure_s
     period = round(scenario.sweep_s / frames, 3)
     if period <= exposure:
@@ -158,7 +169,7 @@ def _set_up(scenario: Scenario, timing: Timing, seed: int, kinetics: ModelFile |
     solid_angle = ai.solidAngleArray(scenario.shape) * (scenario.pixel_m / scenario.distance_m) ** 2
     polarization = ai.polarization(scenario.shape, factor=scenario.polarization)
     q_nm = synthetic.q_grid(float(q_pixels.max()))
-    truth, crystals = _crystals(scenario, timing, q_nm, kinetics)
+    populations, crystals = _particles(scenario, timing, q_nm, kinetics)
     return _Bench(
         scenario=scenario,
         seed=seed,
@@ -166,7 +177,7 @@ def _set_up(scenario: Scenario, timing: Timing, seed: int, kinetics: ModelFile |
         onto=synthetic.projection(q_pixels, solid_angle, polarization, detector),
         detector=detector,
         scales=synthetic.draw_scales(scenario, seed),
-        truth=truth,
+        populations=populations,
         crystals=crystals,
     )
 
@@ -178,30 +189,32 @@ def _modelled(scenario: Scenario, kinetics: ModelFile | None) -> Scenario:
     """
     if kinetics is None:
         return scenario
+    if not isinstance(scenario.growth, Growth):
+        raise BadInput(f"{scenario.title}: two populations, which no kinetic model has; simulate id02-cdse with it")
     synthesis = kinetics.config.synthesis()
     cell_nm = 1e9 * (scenario.growth.cations_per_cell * synthesis.monomer_volume_m3) ** (1 / 3)
     growth = replace(scenario.growth, lattice_parameter_nm=cell_nm, cation_concentration_mmol_L=all_monomers(synthesis))
     return replace(scenario, title=f"{kinetics.config.title}, simulated", growth=growth)
 
 
-def _crystals(
+def _particles(
     scenario: Scenario, timing: Timing, q_nm: Floats, kinetics: ModelFile | None
-) -> tuple[Truth, Floats | None]:
+) -> tuple[tuple[tuple[Truth, float], ...], Floats | None]:
     """What there is to find in each frame, and with a kinetic model the curves of its crystals."""
     middle = timing.start_s + 0.5 * timing.exposure_s - timing.zero_s
     if kinetics is None:
-        return synthetic.growth_truth(middle, scenario.growth), None
+        return scenario.populations(middle), None
     development = population.simulate(
         kinetics.config.synthesis(), float(middle[-1]), eta=0.5 * population.ETA, sizes=True
     )
-    truth = synthetic.development_truth(middle, development)
-    return truth, synthetic.development_crystals(q_nm, middle, development, scenario.contrast_1_A2)
+    truth, contrast = scenarios.development_truth(middle, development), scenario.contrast_1_A2
+    return ((truth, contrast),), synthetic.development_crystals(q_nm, middle, development, contrast)
 
 
 def _all_series(bench: _Bench, timing: Timing) -> Iterator[Series]:
     """The scan of the sample and the reference measurements, one scan number each."""
-    yield _series(bench, "cdse", 1, timing.start_s, timing.exposure_s)
     scenario = bench.scenario
+    yield _series(bench, scenario.sample, 1, timing.start_s, timing.exposure_s)
     for scan, (name, n) in enumerate(scenario.references.items(), start=2):
         exposure = timing.exposure_s if name == "dark" else scenario.reference_s
         yield _series(bench, name, scan, synthetic.frame_starts(n, exposure, scenario.wait_s, 1.0), exposure)
@@ -209,7 +222,8 @@ def _all_series(bench: _Bench, timing: Timing) -> Iterator[Series]:
 
 def _series(bench: _Bench, name: str, scan: int, start_s: Floats, exposure_s: float) -> Series:
     """Times and monitors; I1 is proportional to the photons transmitted in the exposure."""
-    scenario, transmission = bench.scenario, bench.scenario.transmissions[name]
+    scenario = bench.scenario
+    transmission = scenario.transmissions["sample" if name == scenario.sample else name]
     beam = synthetic.beam_intensity(start_s + 0.5 * exposure_s, bench.seed, scan) if transmission else 0.0 * start_s
     i0 = scenario.beam_photons_s * exposure_s * scenario.monitor_per_photon * beam
     return Series(name, scan, start_s, np.full(start_s.size, exposure_s), i0, i0 * transmission)
@@ -227,18 +241,19 @@ def _scattering(bench: _Bench, name: str, index: int) -> Floats:
     """Curve (m,) on bench.q_nm of frame `index` of a measurement, per steradian: cross section times path length."""
     scenario, scales, q = bench.scenario, bench.scales, bench.q_nm
     cell = synthetic.windows(q, scenario.window_flat, scenario.window_porod_nm4)
-    match name:
-        case "cdse":
-            if bench.crystals is not None:
-                particles = np.asarray(bench.crystals[index])
-            else:
-                particles = synthetic.crystals(q, bench.truth, index, scenario.contrast_1_A2)
-            return cell + scales.sample_thickness_mm * (scenario.solvent_1_mm + particles)
-        case "water":
-            return cell + scales.water_thickness_mm * scales.water_1_mm
-        case "agbh":
-            return synthetic.behenate_rings(q, *scenario.rings)
-    return cell
+    if name == scenario.sample:
+        return cell + scales.sample_thickness_mm * (scenario.solvent_1_mm + _of_particles(bench, index))
+    if name == "water":
+        return cell + scales.water_thickness_mm * scales.water_1_mm
+    return synthetic.behenate_rings(q, *scenario.rings) if name == "agbh" else cell
+
+
+def _of_particles(bench: _Bench, index: int) -> Floats:
+    """Cross section (m,) of all populations of frame `index`, 1/mm."""
+    if bench.crystals is not None:
+        return np.asarray(bench.crystals[index])
+    parts = [synthetic.crystals(bench.q_nm, truth, index, contrast) for truth, contrast in bench.populations]
+    return np.asarray(sum(parts))
 
 
 class _Counter:
@@ -265,5 +280,6 @@ def header_setup(scenario: Scenario) -> Setup:
         wavelength_m=scenario.wavelength_m,
         pedestal=scenario.pedestal,
         saturation=scenario.saturation,
+        detector=scenario.detector,
         monitor_per_count=scenario.beam_photons_s * scenario.monitor_per_photon / scenario.monitor_counts_s,
     )

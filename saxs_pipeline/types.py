@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from saxs_pipeline.model_spec import ModelSpec
+
 if TYPE_CHECKING:
     from saxs_pipeline.quality import Quality
     from saxs_pipeline.reaction import Comparison, ScaledAliquots, SeriesAnalysis
@@ -283,28 +285,27 @@ class Background:
     factor_rel: float = 0.0
 
 
-FIT_COLUMNS = ("c_nc_umol_L", "r_nm", "sigma2_nm2", "background_1_mm")
-"""Columns of FitTable.values; sigma2 = σ_r² is what is fitted (it may be slightly negative)."""
-
-
 @dataclass(frozen=True)
 class FitTable:
     """Result of one weighted fit per frame.
 
-    values (n, 4) in the order of FIT_COLUMNS; covariance (n, 4, 4) from statistical and shared uncertainties, the
-    latter including that of a size taken over from another frame;
-    chi2_red (n,); n_points (n,); converged (n,); flags (n,) words joined by "|", "" if none.
-    amplitude: I(q) in 1/mm per µmol/L and nm⁶, 1 without a sample.
+    values (n, p) in the order of model.columns: c, r, s = σ_r² (it may be slightly negative) of the first population,
+    the constant, and so on; NaN for a population that a frame was fitted without; covariance (n, p, p) from statistical
+    and shared uncertainties, the latter including that of a size taken over from another frame; free (n, p): what the
+    fit of this frame had to find; chi2_red (n,); n_points (n,); converged (n,); flags (n,) words joined by "|", "" if
+    none, of the first population, `others` of the others.
     """
 
     index: Ints
     values: Floats
     covariance: Floats
+    free: Bools
     chi2_red: Floats
     n_points: Ints
     converged: Bools
     flags: tuple[str, ...]
-    amplitude: float = 1.0
+    model: ModelSpec
+    others: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,6 +331,8 @@ class Quantities:
     """What the user came for, one row per frame; NaN where a frame does not support it (see flags).
 
     covariance (n, 3, 3) of (r, sigma_r, c_nc), statistical; flags (n,) as in series.csv ("ok" or words joined by "|").
+    shared (n, 3): how much of the standard errors of r, sigma_r, c_nc is the background's and the dark's, common to all
+    frames: no average over frames makes it smaller. None where it is not known.
     """
 
     index: Ints
@@ -343,6 +346,7 @@ class Quantities:
     chi2_red: Floats
     covariance: Floats
     flags: tuple[str, ...]
+    shared: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -371,6 +375,7 @@ class Provenance:
 class RunResult:
     """Everything a run made.
 
+    quantities: of the first population; others: names and quantities of further ones.
     model (n, m): the fitted curve, NaN outside the fit's window or without a fit; pixel_mask (ny, nx): why pixels are
     not used, bits of science.pixel_mask, of images turned as the geometry means them; None without images.
     """
@@ -390,3 +395,4 @@ class RunResult:
     quality: Quality | None = None
     pixel_mask: NDArray[np.uint16] | None = None
     sizes: SizeDistributions | None = None
+    others: tuple[tuple[str, Quantities], ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from saxs_pipeline.types import ChunkResult, Curves, FitTable
+from tests.spheres import gaussian_model
 
 BINS = 40
 PLAN = "5a" * 32
@@ -52,11 +53,12 @@ def chunk(frames, *, model: bool = True, problems: dict[int, str] | None = None)
         index=index,
         values=rest[:, 2:6].copy(),
         covariance=rest[:, 6:22].reshape(-1, 4, 4).copy(),
+        free=(index[:, None] + np.arange(4)) % 3 > 0,
         chi2_red=rest[:, 22].copy(),
         n_points=index * 7,
         converged=index % 3 > 0,
         flags=tuple(WORDS[frame % 2] for frame in frames),
-        amplitude=1 / 3,
+        model=gaussian_model(1 / 3, volume_fraction=None).spec,
     )
     return ChunkResult(curves, fits, fitted)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from pyFAI.geometry import Geometry
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from saxs_pipeline.science import synthetic
-from saxs_pipeline.science.synthetic import Scenario
+from saxs_pipeline.science.scenarios import Scenario
 
 HC_KEV_M = 1.2398419843320026e-9
 
@@ -50,9 +51,15 @@ def two_theta(name: str, setup: Setup) -> np.ndarray:
     return np.array(calibrant.get_2th())
 
 
+@cache
+def angles(setup: Setup) -> np.ndarray:
+    """2θ of the pixels, rad; not to be changed."""
+    return setup.geometry().center_array(setup.shape, unit="2th_rad", scale=False)
+
+
 def rings(setup: Setup, name: str = "AgBh", *, heights=400.0, level=20.0, width_px=1.5, seed=0) -> np.ndarray:
     """Counted photons of Gaussian rings, the k-th 1/k as high (AgBh), or of these heights (k,), on a flat level."""
-    angle = setup.geometry().center_array(setup.shape, unit="2th_rad", scale=False)
+    angle = angles(setup)
     lines = two_theta(name, setup)
     high = heights / (1 + np.arange(lines.size)) if np.isscalar(heights) else np.array(heights, dtype=float)
     image, width = np.full(setup.shape, float(level)), width_px * setup.pixel_m / setup.distance_m

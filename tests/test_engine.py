@@ -61,7 +61,7 @@ def with_workers(
         try:
             deadline = time.monotonic() + 60
             while not (found := children(run.pid)) and time.monotonic() < deadline and run.poll() is None:
-                time.sleep(0.001)
+                time.sleep(0.03)
             assert found, run.communicate()[1]
             yield run, found
         finally:

@@ -34,6 +34,16 @@ SPLIT = "integration: {splitting: bbox, "
 CARBON = "glassy_carbon: {frames: scalers.h5, background: scalers.h5, thickness: 1.055 mm}"
 
 
+CDSE = "{formula: CdSe, lattice_parameter: 0.608 nm, formula_units: 4}"
+C18 = "{formula: C18H36, density: 0.789 g/cm^3, expansion: 1.3e-3 1/K, density_at: 20 °C}"
+HOT = ", temperature: 260 °C"
+
+
+def materials(particle, solvent, more=""):
+    """The change from a given contrast to one from compositions."""
+    return "{contrast: 35.2e-6 1/Å^2}", f"{{particle: {particle}, solvent: {solvent}{more}}}"
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "raw").mkdir()
@@ -73,6 +83,16 @@ def test_standards_in_internal_units(folder):
     carbon = load(folder, GOOD.replace("I1, ", f"I1, {CARBON}, ")).config.intensity
     assert carbon.absolute
     assert carbon.standard.window is None
+
+
+def test_materials_in_internal_units(folder):
+    uncertain = C18.replace("0.789 g/cm^3", "0.789 g/cm^3 ± 0.5 %").replace("1.3e-3 1/K", "1.3e-3 ± 1e-4 1/K")
+    sample = load(folder, GOOD.replace(*materials(CDSE, uncertain, HOT))).config.sample
+    assert sample.temperature == pytest.approx((533.15, 0))
+    assert sample.solvent.density == pytest.approx((0.789, 0.003945))
+    assert sample.solvent.expansion == pytest.approx((1.3e-3, 1e-4))
+    assert sample.solvent.density_at == pytest.approx(293.15)
+    assert sample.particle.lattice_parameter == (0.608, 0)
 
 
 def frames_of(folder, patterns):
@@ -148,6 +168,16 @@ def test_all_mistakes_are_reported_at_once_with_their_places(folder):
             "sample",
             "all or none",
         ),
+        (*materials(CDSE, C18.replace("density: 0.789 g/cm^3, ", "")), "sample.solvent.density", "give `density`"),
+        (*materials(CDSE, C18[:-1] + ", formula_units: 4}"), "sample.solvent", "lattice_parameter and formula_units"),
+        (*materials(CDSE[:-1] + ", density: 5 g/cm^3}", C18), "sample.particle.density", "or both"),
+        (*materials(CDSE, C18.replace(", density_at: 20 °C", "")), "sample.solvent", "expansion and density_at"),
+        (*materials(CDSE, C18), "sample.temperature", "the expansion of the solvent needs it"),
+        (*materials(CDSE, C18, ", temperature: 260"), "sample.temperature", "unit is missing"),
+        (*materials(CDSE, CDSE, ", temperature: 260 °C"), "sample.temperature", "no material expands"),
+        (*materials(CDSE, C18.replace("1.3e-3", "1.3"), HOT), "sample.solvent.expansion", "no expansion of a liquid"),
+        (*materials(CDSE, C18.replace("1.3e-3", "-5e-3"), HOT), "sample.solvent", "leaves no volume"),
+        (*materials(CDSE, C18.replace("3 1/K", "3 K"), HOT), "sample.solvent.expansion", "give it in 1/K"),
         ("frames: raw/*.edf", "frames: raw", "data.frames", "folder"),
         ("zero: 9.4 s", "source: law", "data.time.source", "law"),
         ("I1, thickness: 4 mm", "I1, water: {frames: scalers.h5}, thickness: 4 mm", "intensity.water.empty", "missing"),

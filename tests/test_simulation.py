@@ -17,7 +17,7 @@ import pytest
 
 from saxs_pipeline import pipeline, plan, provenance, runfile
 from saxs_pipeline import simulation as stage
-from saxs_pipeline.science import synthetic
+from saxs_pipeline.science import scenarios, synthetic
 from saxs_pipeline.types import BadInput
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -27,7 +27,7 @@ REFERENCES = {"water": 5, "empty": 5, "dark": 10, "agbh": 1}
 LAYOUTS = ("id02", "edf", "mccd", "cbf", "p21")
 
 
-def small() -> synthetic.Scenario:
+def small() -> scenarios.Scenario:
     """The same camera with pixels five times as large."""
     full = stage.SCENARIOS["id02-cdse"]
     return replace(full, shape=(96, 90), centre_px=(45.1, 47.7), pixel_m=5 * full.pixel_m)
@@ -324,7 +324,7 @@ def test_crystals_before_and_after_the_injection(full_size):
     noise = 1.6 * np.maximum(stack[-1] - dark, 0) + 1.6 * before / BEFORE + (4 + 1 / 12) * (1 + 1 / BEFORE)
     result = integrate(difference, noise / (1.6 * solid_angle * photons[-1]) ** 2)
     columns = truth(full_size)
-    end = synthetic.Truth(*(columns[k][-1:] for k in ("t_s", "r_nm", "sigma_r_nm", "c_nc_umol_L", "yield")))
+    end = scenarios.Truth(*(columns[k][-1:] for k in ("t_s", "r_nm", "sigma_r_nm", "c_nc_umol_L", "yield")))
     thickness = synthetic.draw_scales(stage.SCENARIOS["id02-cdse"], seed=1).sample_thickness_mm
     expected = thickness * synthetic.crystals(result.radial, end, 0, 35.2e-6)
     pull = ((result.intensity - expected) / result.sigma)[result.radial > 0.15]
@@ -413,10 +413,10 @@ def test_the_law_in_the_run_file_gives_the_frames_times(by_layout, layout):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scenario": "id02-pbs"}, "unknown scenario 'id02-pbs'; choose one of: id02-cdse"),
-        ({"layout": "h5"}, "unknown layout 'h5'; choose one of: id02, edf, mccd, cbf, p21"),
+        ({"scenario": "id02-pbs"}, "unknown scenario 'id02-pbs'; choose one of: id02-cdse, p21-cspbbr3"),
+        ({"layout": "h5"}, "unknown layout 'h5' of id02-cdse; choose one of: id02, edf, mccd, cbf, p21"),
         ({"frames": 19}, "19 frames are too few"),
-        ({"frames": 100_000}, "simulate at most 79411"),
+        ({"frames": 100_000}, "simulate at most 79412"),
         ({"frames": 20_000, "layout": "p21"}, "simulate at most 11881"),
         ({"seed": -1}, "the seed must not be negative"),
     ],

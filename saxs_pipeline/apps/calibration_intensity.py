@@ -14,8 +14,10 @@ from saxs_pipeline import plan, runfile
 from saxs_pipeline.apps.describe import STANDARDS, celsius
 from saxs_pipeline.config import Water
 from saxs_pipeline.fields import FoundFiles
+from saxs_pipeline.omissions import standard_files
 from saxs_pipeline.outputs.folder import staged
-from saxs_pipeline.outputs.tables import contributions_text, plus_minus
+from saxs_pipeline.outputs.numbers import plus_minus
+from saxs_pipeline.outputs.tables import contributions_text
 from saxs_pipeline.runfile import RunFile, input_files
 from saxs_pipeline.science.calibration import CARBON_DRIFT, MAX_SIGMA, WATER_DRIFT, StandardMeasurement, usable
 from saxs_pipeline.series import FrameSeries, open_reference, open_sample
@@ -64,7 +66,7 @@ class _Found:
     @property
     def frames(self) -> dict[str, tuple[int, int]]:
         """How many frames were used and left out, by their place in the run file."""
-        places = (key for _, key in plan.standard_files(self.run))
+        places = (key for _, key in standard_files(self.run))
         return {key: (used, n - used) for key, (used, n) in zip(places, self.measured.frames, strict=True)}
 
 
@@ -138,7 +140,7 @@ def _series(run: RunFile) -> tuple[FrameSeries, list[str]]:
             return open_sample(run, growing=True), []  # a scan may be running
         except BadInput as error:
             reason = error.messages[0]
-    files, key = plan.standard_files(run)[0]
+    files, key = standard_files(run)[0]
     note = f"shape and header of the frames are those of {key}.frames; the sample's: {reason}"
     return open_reference(run, files, key), [note]
 

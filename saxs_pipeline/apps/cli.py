@@ -2,53 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from saxs_pipeline import __version__
+from saxs_pipeline.apps.messages import BAD_INPUT, clear_errors, note, say_where, tell
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
     from types import FrameType
 
-STOPPED, BAD_INPUT = 1, 2
+STOPPED = 1
 AGAIN_S = 0.2
 _FILE = click.Path(path_type=Path)
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Bad input: one line per mistake on stderr, exit code 2, no traceback."""
-    from saxs_pipeline.types import BadInput
-
-    for stream in (sys.stdout, sys.stderr):  # a terminal without µ and σ shows ? instead of ending the run
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    try:
-        yield
-    except BadInput as error:
-        for message in error.messages:
-            _note(message)
-        sys.exit(BAD_INPUT)
-    except MemoryError as error:
-        _note(f"not enough memory: {error or 'the frames are too large'}; check the shapes with inspect")
-        sys.exit(BAD_INPUT)
-    except ArithmeticError as error:
-        _note(f"the numbers leave what can be calculated ({error}); check units and parameters")
-        sys.exit(BAD_INPUT)
-    except OSError as error:
-        if error.filename is None:  # a closed pipe, an interrupted call: not the user's files
-            raise
-        _note(f"{error.filename}: {error.strerror}; check the disk and try again")
-        sys.exit(BAD_INPUT)
 
 
 class _Interrupts:
@@ -108,7 +79,7 @@ def run(run_files: tuple[Path, ...]) -> None:
     in quotes) each is processed on its own, and a summary says which failed.
     """
     try:
-        with _clear_errors():
+        with clear_errors():
             if len(run_files) == 1 and not any(mark in str(run_files[0]) for mark in "*?["):
                 _run_one(run_files[0])
             else:
@@ -125,33 +96,21 @@ def _run_one(run_file: Path) -> None:
     from saxs_pipeline.apps import batch, terminal
     from saxs_pipeline.outputs import tables
 
-    result = batch.execute(loaded, lambda line: _note(f"note: {line}"))
+    result = batch.execute(loaded, lambda line: note(f"note: {line}"))
     terminal.print_rows(tables.summary(result))
     for warning in result.warnings:
-        _note(f"note: {warning}")
+        note(f"note: {warning}")
     folder = loaded.config.output.folder
-    _tell(f"\nresults: {folder}  (open {folder / 'report.html'})")
+    tell(f"\nresults: {folder}  (open {folder / 'report.html'})")
 
 
 def _run_several(run_files: tuple[Path, ...]) -> None:
     from saxs_pipeline.apps import several, terminal
 
-    outcomes = several.execute(several.expand(run_files), _note)
+    outcomes = several.execute(several.expand(run_files), note)
     terminal.print_rows(several.summary(outcomes))
     if any(outcome.state == "failed" for outcome in outcomes):
         sys.exit(BAD_INPUT)
-
-
-def _note(text: str) -> None:
-    """Beside the answer, on stderr."""
-    _tell(text, aside=True)
-
-
-def _tell(text: str, *, aside: bool = False) -> None:
-    """Without what would steer the terminal: names of files and of what is in them come from anywhere."""
-    from saxs_pipeline.apps import terminal
-
-    click.echo(terminal.plain(text), err=aside)
 
 
 @main.command()
@@ -172,13 +131,13 @@ def live(run_file: Path, port: int, origins: tuple[str, ...], token: str | None)
     Ctrl-C or otherwise, `live` or `run` resumes after the last finished frames.
     """
     try:
-        with _clear_errors():
+        with clear_errors():
             from saxs_pipeline import runfile
 
             loaded = runfile.load(run_file, must_exist=False)
             from saxs_pipeline.apps import live as following
 
-            following.follow(loaded, port=port, origins=origins, token=token, say=_note)
+            following.follow(loaded, port=port, origins=origins, token=token, say=note)
     except KeyboardInterrupt:
         click.echo("stopped; finished frames are kept: `live` or `run` goes on from there", err=True)
 
@@ -187,7 +146,7 @@ def live(run_file: Path, port: int, origins: tuple[str, ...], token: str | None)
 @click.argument("folders", type=_FILE, nargs=-1, required=True, metavar="FOLDER...")
 def status(folders: tuple[Path, ...]) -> None:
     """Say of results folders what is done, what failed, how fast."""
-    with _clear_errors():
+    with clear_errors():
         from saxs_pipeline.apps import status as told
         from saxs_pipeline.apps import terminal
 
@@ -198,7 +157,7 @@ def status(folders: tuple[Path, ...]) -> None:
 @click.argument("run_file", type=_FILE)
 def check(run_file: Path) -> None:
     """Say what `run` would do with RUN_FILE, and what is missing, without processing."""
-    with _clear_errors():
+    with clear_errors():
         from saxs_pipeline import runfile
 
         loaded = runfile.load(run_file)
@@ -228,12 +187,12 @@ def calibrate_geometry(**arguments: Any) -> None:
 
     Nothing has to be clicked or known beforehand but the energy. A picture is written beside the PONI file.
     """
-    with _clear_errors():
+    with clear_errors():
         from saxs_pipeline.apps import calibration_geometry, terminal
 
         request = calibration_geometry.Request(**arguments)
         terminal.print_rows(calibration_geometry.calibrate(request))
-        _tell(f"\nresults: {request.out}  (look at {request.out.with_suffix('.png')})")
+        tell(f"\nresults: {request.out}  (look at {request.out.with_suffix('.png')})")
 
 
 @calibrate.command("intensity")
@@ -241,45 +200,80 @@ def calibrate_geometry(**arguments: Any) -> None:
 @click.option("--out", type=_FILE, help="Folder for scale.json and the figure; default: `calibration` beside RUN_FILE.")
 def calibrate_intensity(run_file: Path, out: Path | None) -> None:
     """Absolute scale from the water or the glassy carbon that RUN_FILE names; the sample's frames need not exist."""
-    with _clear_errors():
+    with clear_errors():
         from saxs_pipeline.apps import calibration_intensity, terminal
 
         folder = run_file.parent / "calibration" if out is None else out
         terminal.print_rows(calibration_intensity.calibrate(run_file, folder))
-        _say_where(folder)
+        say_where(folder)
+
+
+@main.command()
+@click.argument("curve", type=_FILE, metavar="CURVE")
+@click.option("--frame", type=click.IntRange(min=0), help="Of a run.nxs; default: the last that was fitted well.")
+@click.option("--model", "run_file", type=_FILE, metavar="RUN_FILE", help="What to fit: its `model` and `sample`.")
+@click.option("--q-unit", type=click.Choice(["1/nm", "1/Å", "1/angstrom", "1/m"]), help="Of a text; default: 1/nm.")
+@click.option("--intensity-unit", type=click.Choice(["1/mm", "1/cm", "1/m"]), help="Of a text; default: 1/mm.")
+@click.option("--profiles/--no-profiles", default=True, help="Limits from profiles of χ²; slow for hard spheres.")
+@click.option(
+    "--emcee",
+    "steps",
+    is_flag=False,
+    flag_value=2000,
+    type=click.IntRange(min=100),
+    metavar="[STEPS]",
+    help="Also draw from the posterior by Monte Carlo, 2000 steps; needs saxs-pipeline[mcmc].",
+)
+@click.option("--out", type=_FILE, help="Folder for fit.json, fit.dat, fit.txt and figures; default: beside CURVE.")
+def fit(**arguments: Any) -> None:
+    """Fit one CURVE in depth: a frame of a results/run.nxs with its model, or a text with columns q, I, sigma.
+
+    Values with errors, profiles of χ², correlations, and the figure for a paper.
+    """
+    with clear_errors():
+        from saxs_pipeline.apps import fit_curve, terminal
+
+        rows, folder = fit_curve.fit(fit_curve.Request(**arguments))
+        terminal.print_rows(rows)
+        say_where(folder)
 
 
 @main.command()
 @click.argument("file", type=_FILE)
 def inspect(file: Path) -> None:
     """Show what is in FILE: shape, header, times, monitors, geometry."""
-    with _clear_errors():
+    with clear_errors():
         from saxs_pipeline.apps import describe, terminal
 
         terminal.print_rows(describe.inspect(file))
 
 
 @main.command()
-@click.argument("scenario", type=click.Choice(["id02-cdse"]))
+@click.argument("scenario", type=click.Choice(["id02-cdse", "p21-cspbbr3"]))
 @click.option("--out", type=_FILE, required=True, help="New folder for the simulated beamtime.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the random numbers.")
-@click.option("--frames", type=click.IntRange(min=20), default=575, show_default=True, help="Frames of the scan.")
+@click.option("--frames", type=click.IntRange(min=20), help="Frames of the scan; default: 575 of CdSe, 640 of CsPbBr3.")
 @click.option(
     "--layout",
     type=click.Choice(["id02", "edf", "mccd", "cbf", "p21"]),
-    default="id02",
-    show_default=True,
-    help="How the frames are stored.",
+    help="How the frames are stored; default: as the beamline does.",
 )
 @click.option("--model", "params", type=_FILE, help="Kinetic parameter file whose crystals the frames show.")
-def simulate(scenario: str, *, out: Path, seed: int, frames: int, layout: str, params: Path | None) -> None:
-    """Write raw frames of a synthesis whose truth is known (truth.csv), with all references and a run file."""
-    with _clear_errors():
+def simulate(
+    scenario: str, *, out: Path, seed: int, frames: int | None, layout: str | None, params: Path | None
+) -> None:
+    """Write raw frames of a synthesis whose truth is known (truth.csv), with all references and a run file.
+
+    id02-cdse: CdSe crystals (Prins et al. 2021). p21-cspbbr3: CsPbBr3 crystals beside the agglomerates that they form
+    from (Montanarella et al. 2023), as a .fio scan or CBF files.
+    """
+    with clear_errors():
         from saxs_pipeline import runfile, simulation
         from saxs_pipeline.apps import terminal
 
         kinetics = None if params is None else runfile.load_model(params)
-        images = frames + sum(simulation.SCENARIOS[scenario].references.values())
+        known = simulation.SCENARIOS[scenario]
+        images = (frames or known.frames) + sum(known.references.values())
         with terminal.frame_progress(images, text="images") as advance:
             path = simulation.simulate(
                 scenario,
@@ -290,7 +284,7 @@ def simulate(scenario: str, *, out: Path, seed: int, frames: int, layout: str, p
                 kinetics=kinetics,
                 progress=lambda done, total: advance(1),
             )
-        _tell(f"{path}\nnext: saxs-pipeline run {path}")
+        tell(f"{path}\nnext: saxs-pipeline run {path}")
 
 
 _SET = click.option(
@@ -306,14 +300,14 @@ _SET = click.option(
 @_SET
 def model(params: Path, out: Path | None, settings: tuple[str, ...]) -> None:
     """Simulate the nucleation and growth that the parameter file PARAMS describes."""
-    with _clear_errors():
+    with clear_errors():
         from saxs_pipeline import runfile
 
         loaded = runfile.load_model(params, settings)
         from saxs_pipeline.apps import reaction, terminal
 
         terminal.print_rows(reaction.model(loaded, out))
-        _say_where(out)
+        say_where(out)
 
 
 @main.command()
@@ -324,7 +318,7 @@ def model(params: Path, out: Path | None, settings: tuple[str, ...]) -> None:
 @_SET
 def compare(run_nxs: Path, params: Path, names: tuple[str, ...], out: Path | None, settings: tuple[str, ...]) -> None:
     """Hold the results of a run, RUN_NXS (results/run.nxs), against the kinetic model, and fit it."""
-    with _clear_errors():
+    with clear_errors():
         from saxs_pipeline import runfile
 
         loaded = runfile.load_model(params, settings)
@@ -333,7 +327,7 @@ def compare(run_nxs: Path, params: Path, names: tuple[str, ...], out: Path | Non
         folder = run_nxs.parent / "comparison" if out is None else out
         fit = tuple(name.strip() for name in ",".join(names).split(",") if name.strip())
         terminal.print_rows(reaction.compare(run_nxs, loaded, fit, folder))
-        _say_where(folder)
+        say_where(folder)
 
 
 @main.command()
@@ -343,14 +337,14 @@ def compare(run_nxs: Path, params: Path, names: tuple[str, ...], out: Path | Non
 @_SET
 def growth(params: Path, supersaturation: float, out: Path, settings: tuple[str, ...]) -> None:
     """Growth rate j_G(r) of the parameter file PARAMS: its diffusion and reaction limits, its local exponent."""
-    with _clear_errors():
+    with clear_errors():
         from saxs_pipeline import runfile
 
         loaded = runfile.load_model(params, settings)
         from saxs_pipeline.apps import reaction, terminal
 
         terminal.print_rows(reaction.growth(loaded, supersaturation, out))
-        _say_where(out)
+        say_where(out)
 
 
 @main.command()
@@ -358,16 +352,11 @@ def growth(params: Path, supersaturation: float, out: Path, settings: tuple[str,
 @click.option("--out", type=_FILE, required=True, help="Folder for bimodal.csv and the figure.")
 def bimodal(radii: Path, out: Path) -> None:
     """Growth exponent from two coexisting sizes: RADII is a CSV with t_s,r1_nm,r1_nm_err,r2_nm,r2_nm_err."""
-    with _clear_errors():
+    with clear_errors():
         from saxs_pipeline.apps import reaction, terminal
 
         terminal.print_rows(reaction.bimodal(radii, out))
-        _say_where(out)
-
-
-def _say_where(folder: Path | None) -> None:
-    if folder is not None:
-        _tell(f"\nresults: {folder}")
+        say_where(out)
 
 
 @main.command()

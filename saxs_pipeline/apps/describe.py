@@ -13,13 +13,17 @@ from saxs_pipeline.engine_config import Engine
 from saxs_pipeline.io.curves_source import open_curves
 from saxs_pipeline.io.frames import open_frames
 from saxs_pipeline.io.scalers import read_scalers
-from saxs_pipeline.outputs.tables import plus_minus
+from saxs_pipeline.omissions import standard_files, warnings
+from saxs_pipeline.outputs.numbers import plus_minus
 from saxs_pipeline.pipeline import check_reaction
-from saxs_pipeline.plan import Plan, amplitude_factor, open_curve_stack, standard_files, warnings
+from saxs_pipeline.plan import Plan, curve_model, open_curve_stack
 from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.sample_config import Material, Sample
+from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.standards import FREEZING_K
 from saxs_pipeline.series import BLOCK_BYTES, FrameSeries, open_dark, open_reference, open_sample
 from saxs_pipeline.stages.integrate import IntegrationSpec, build_integrator, pixel_q_nm
+from saxs_pipeline.stages.quantify import Scatterer, contrast_1_A2, scatterer
 from saxs_pipeline.types import BadInput, Floats, FrameTimes, SourceInfo, Uncertain
 
 Rows = list[tuple[str, str]]
@@ -39,10 +43,14 @@ def check(run: RunFile) -> Rows:
     if run.config.data.frames is None:
         curves = open_curve_stack(run)
         rows = [("curves", f"{len(curves.index)} × {len(curves.q_nm)} points"), _time_row(curves.time_s)]
+        energy = run.config.geometry.energy if run.config.geometry is not None else None
+        model = curve_model(run, Plan(run.config, None, curves, None, energy, None))
+        rows += [*_contrasts(run, energy), ("model", _model_text(model))]
         return rows + reaction + [("note", text) for text in warnings(run)]
     series = open_sample(run)
     spec = geometry.specify(run, series.info)
-    amplitude_factor(run, Plan(run.config, None, None, spec, None, 1.0).q_nm, geometry.energy_keV(spec.geometry))
+    energy = geometry.energy_keV(spec.geometry)
+    model = curve_model(run, Plan(run.config, None, None, spec, energy, None))
     rows = [
         ("frames", _frames_text(series.info)),
         _time_row(series.start_s + 0.5 * series.exposure_s),
@@ -52,7 +60,8 @@ def check(run: RunFile) -> Rows:
         *_option_rows(run, spec),
         *_reference_rows(run),
         ("background", _background_text(run, series)),
-        ("model", "Gaussian spheres + constant" if run.config.model else "none: stops at I(q)"),
+        *_contrasts(run, energy),
+        ("model", _model_text(model)),
         *_size_rows(run),
         *reaction,
         ("memory", _memory_text(series.info, spec, run.config.engine)),
@@ -190,7 +199,7 @@ def _option_rows(run: RunFile, spec: IntegrationSpec) -> Rows:
     if spec.clip is not None:
         rows.append(("outliers", f"left out beyond {spec.clip.threshold:g} σ of their bin (sigma_clip)"))
     if rebin is not None:
-        bins = Plan(run.config, None, None, spec, None, 1.0).q_nm.size
+        bins = Plan(run.config, None, None, spec, None, None).q_nm.size
         rows.append(("re-binned", f"to {bins} of {rebin.bins} {rebin.spacing} bins, those that hold any of the above"))
     if spec.device != "cpu":
         rows.append(("device", spec.device))
@@ -223,6 +232,64 @@ def _scale_text(intensity: Intensity) -> str:
     known = plus_minus(*standard.known, unit="1/mm")
     at = "" if standard.temperature is None else f" at {celsius(standard.temperature)}"
     return f"water{at}, {known}, {thickness}, in {window}"
+
+
+def _contrasts(run: RunFile, energy_keV: float | None) -> Rows:
+    """The contrast of each population, and what it is made of."""
+    model, sample = run.config.model, run.config.sample
+    if model is None or model.populations is None:
+        return _contrast_rows(sample, energy_keV) if sample is None or sample.lacks is None else []
+    rows = []
+    for one, own in zip(model.populations, model.samples(sample), strict=True):
+        rows += [(f"{one.name}: {name}", text) for name, text in _contrast_rows(own, energy_keV)]
+    return rows
+
+
+def _model_text(model: CurveModel | None) -> str:
+    """ "Gaussian spheres + constant"."""
+    if model is None:
+        return "none: stops at I(q)"
+    several = [f"{p.name} {p.radius_nm[0]:g} to {p.radius_nm[1]:g} nm" for p in model.populations if p.name]
+    shape = {"gaussian": "Gaussian", "lognormal": "lognormal", "schulz": "Schulz–Zimm"}[model.distribution]
+    terms = [f"{shape} spheres" + (f" ({', '.join(several)})" if several else "")]
+    if model.volume_fraction is not None:
+        terms[0] += f" as hard spheres, volume fraction {_limits_text(model.volume_fraction)}"
+    if model.power_law is not None:
+        terms.append(f"q^-p, p {_limits_text(model.power_law)}")
+    terms.append("constant" if model.constant is None else f"{model.constant:g} 1/mm")
+    smeared = f", smeared with σ_q = {model.sigma_q_1_nm:.3g} 1/nm" if model.sigma_q_1_nm else ""
+    held = [
+        *(f"{name} {value:g} nm" for name, value in model.fixed),
+        *(f"{name} = {text}" for name, text in model.tied),
+    ]
+    return " + ".join(terms) + smeared + (f"; {', '.join(held)}" if held else "")
+
+
+def _limits_text(pair: tuple[float, float]) -> str:
+    return f"{pair[0]:g}" if pair[0] == pair[1] else f"{pair[0]:g} to {pair[1]:g}"
+
+
+def _contrast_rows(sample: Sample | None, energy_keV: float | None) -> Rows:
+    """The contrast, and what it is made of."""
+    if sample is None:
+        return []
+    text = plus_minus(*contrast_1_A2(sample, energy_keV), unit="1/Å²")
+    if sample.contrast is not None or energy_keV is None:
+        return [("contrast", f"{text}, given")]
+    rows = [("contrast", f"{text}, from compositions at {energy_keV:.6g} keV")]
+    for name, material in sample.materials.items():
+        found = scatterer(material, sample.temperature, energy_keV)
+        rows.append((name, _material_text(material, found, sample.temperature)))
+    return rows
+
+
+def _material_text(material: Material, found: Scatterer, temperature_K: Uncertain | None) -> str:
+    parts = [f"{material.formula}, {plus_minus(*found.density_g_cm3, unit='g/cm³')}"]
+    if material.lattice_parameter is not None:
+        parts.append(f"{material.formula_units} per cell of {plus_minus(*material.lattice_parameter, unit='nm')}")
+    if material.density_at is not None and temperature_K is not None:
+        parts.append(f"expanded from {material.density_at - FREEZING_K:g} to {celsius(temperature_K)}")
+    return ", ".join([*parts, plus_minus(*found.length_density_1_A2, unit="1/Å²")])
 
 
 def celsius(temperature_K: Uncertain) -> str:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from saxs_pipeline.apps.page_style import NOWHERE, entitle, frame_line, free_range, hover, lead, panel
 from saxs_pipeline.apps.snapshot import ModelCurves
 from saxs_pipeline.outputs.flags import has_word, independent, sound
+from saxs_pipeline.outputs.numbers import percent, plus_minus
 from saxs_pipeline.outputs.plot_style import BLACK, BLUE, GREEN, ORANGE, VERMILLION, TimeAxis, time_axis
 from saxs_pipeline.outputs.ranges import value_range
-from saxs_pipeline.outputs.tables import last_reported, percent, plus_minus
+from saxs_pipeline.outputs.tables import last_reported
 from saxs_pipeline.types import Bools, Estimate, Floats, RunResult
 
 PANELS = {

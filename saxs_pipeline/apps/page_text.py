@@ -12,8 +12,8 @@ import numpy as np
 from saxs_pipeline.apps.page_series import value_text
 from saxs_pipeline.apps.snapshot import Snapshot
 from saxs_pipeline.outputs.flags import frame_flags, words
+from saxs_pipeline.outputs.numbers import percent, plus_minus
 from saxs_pipeline.outputs.plot_style import seconds_text
-from saxs_pipeline.outputs.tables import percent, plus_minus
 from saxs_pipeline.reaction import BuildUp
 from saxs_pipeline.types import Quantities, RunResult
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,10 @@ _UNIT = re.compile(r"^(?:q_)?(?:1/([a-zåµ]+)|([a-zåµ]+)\^?-1)(?:[/ ]?sr(?:\^
 _INTENSITIES = ("data", "array", "intensity", "I")
 _COMMENT = re.compile(r"^\s*(?:[#;!%]|$)")
 _SEPARATORS = re.compile(r"[\s,;]+")
+_OWN_HEADER = re.compile(
+    r"# q in (\S+); I(?: and its standard uncertainties)? in ([^;\s]+)"
+    r"(?:; one common scale uncertainty of ([0-9.e-]+) \(relative\))?"
+)
 _SECONDS = {"s": 1.0, "ms": 1e-3, "min": 60.0}
 _SAME_Q = 1e-6
 
@@ -50,6 +54,25 @@ def inverse_length(unit: str, target: str) -> float:
             raise ValueError(f"{text!r} is not an inverse length such as 1/nm, 1/Å, 1/cm or 1/mm")
         lengths.append(_PER_METRE[length])
     return lengths[0] / lengths[1]
+
+
+class Stated(NamedTuple):
+    """What a curve written by this program says in its header: units, relative uncertainty of its scale."""
+
+    q_unit: str
+    intensity_unit: str
+    scale_rel: float
+
+
+def stated(path: Path) -> Stated | None:
+    """What the header of a text says, if it is one that this program wrote."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        for line in file:
+            if not line.startswith("#"):
+                return None
+            if found := _OWN_HEADER.match(line):
+                return Stated(found[1], found[2], float(found[3] or 0.0))
+    return None
 
 
 def open_curves(paths: Sequence[Path], *, q_unit: str | None, intensity_unit: str) -> Curves:

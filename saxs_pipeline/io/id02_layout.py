@@ -38,6 +38,7 @@ class Setup:
     pedestal: float
     saturation: int
     monitor_per_count: float
+    detector: str = "Rayonix"
 
 
 @dataclass(frozen=True)

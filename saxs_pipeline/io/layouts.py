@@ -130,7 +130,7 @@ def _write_cbf_file(path: Path, image: Image, series: Series, index: int, setup:
 
     pixel = f"{setup.pixel_m:.7e} m"
     contents = (
-        "# Detector: Rayonix",
+        f"# Detector: {setup.detector}",
         f"# {_time(series, index)}",
         f"# Pixel_size {pixel} x {pixel}",
         f"# Exposure_time {series.exposure_s[index]:.7f} s",

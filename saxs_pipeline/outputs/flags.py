@@ -24,6 +24,8 @@ MEANING = {
     "exposure_nan": "the frame has no exposure, with which its dark is scaled",
     "background": "part of the background that is subtracted",
     "weak": "c_NC below 5 standard errors: r and σ_r not reported, c_NC with the size of the first clearly good frame",
+    "vanished": "of two populations, this one is no longer there: c below 5 standard errors at the size it had last",
+    "at_limit": "an exponent or volume fraction that is fitted says nothing here: it is held at an end of its range",
     "not_converged": "the fit did not converge: r and σ_r not reported",
     "negative_variance": "the fit wants σ_r² below zero, which is no size distribution: r and σ_r not reported",
     "poor_fit": "χ²_red above 2: the model does not describe the curve, the stated errors are too small",
@@ -32,7 +34,7 @@ MEANING = {
 """Words of the flag column, explained; a word that is not listed is shown as it is."""
 
 _FRAME = frozenset({"background", "saturated", "outlier", "beam_lost", "few_pixels"})
-_HARMLESS = _FRAME | {"ok", "weak", "sigma_upper_limit", "poor_fit"}
+_HARMLESS = _FRAME | {"ok", "weak", "vanished", "at_limit", "sigma_upper_limit", "poor_fit"}
 
 
 def frame_flags(result: RunResult) -> tuple[str, ...]:

@@ -89,7 +89,18 @@ _MANIFEST = ".files.json"
 """In a complete staging folder: the names of all its files, also of those that have been moved already."""
 
 FIGURES = frozenset(
-    {"radius", "concentration_yield", "reaction", "kinetics", "curves", "heatmap", "residuals", "sizes", "quality"}
+    {
+        "radius",
+        "concentration_yield",
+        "populations",
+        "reaction",
+        "kinetics",
+        "curves",
+        "heatmap",
+        "residuals",
+        "sizes",
+        "quality",
+    }
 )
 MODEL_FIGURES = frozenset({"model_snapshots", "model_development", "model_share", "model_modes"})
 
@@ -100,6 +111,7 @@ def _pictures(names: Iterable[str]) -> tuple[str, ...]:
 
 _OWN = {
     "run.nxs": ("curves/frame_*.dat", "comparison.csv", "reaction.json", "sizes.csv", *_pictures(FIGURES)),
+    "fit.json": ("corner.png", "corner.svg"),
     "model.csv": ("modes.csv", "scan.csv", *_pictures(MODEL_FIGURES)),
 }
 """What else results with this file may hold: what of it an earlier one left is removed; all else is the user's."""

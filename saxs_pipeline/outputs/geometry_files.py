@@ -12,8 +12,8 @@ import numpy as np
 
 from saxs_pipeline import durable
 from saxs_pipeline.outputs.figure_files import write_drawings
+from saxs_pipeline.outputs.numbers import plus_minus
 from saxs_pipeline.outputs.plot_geometry import draw_geometry
-from saxs_pipeline.outputs.tables import plus_minus
 from saxs_pipeline.science.camera import poni_errors, tilt, to_poni
 from saxs_pipeline.science.rings import Calibration
 from saxs_pipeline.types import Floats

@@ -10,9 +10,9 @@ import numpy as np
 
 from saxs_pipeline.outputs.figure_files import write_captions, write_drawings
 from saxs_pipeline.outputs.model_files import write_table
+from saxs_pipeline.outputs.numbers import plus_minus
 from saxs_pipeline.outputs.plot_bimodal import Radii, draw_bimodal, predictions
 from saxs_pipeline.outputs.plot_growth import critical_radius_nm, draw_growth_rate, radii_shown, regimes
-from saxs_pipeline.outputs.tables import plus_minus
 from saxs_pipeline.science.growth import ExponentFit
 from saxs_pipeline.science.kinetics import Synthesis
 

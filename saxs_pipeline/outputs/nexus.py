@@ -1,7 +1,8 @@
 """The results file run.nxs (NeXus/HDF5): everything a run made, readable by silx and nexpy, and back as a RunResult.
 
 /entry (NXentry)
-    series/      NXdata    r(t) and σ_r(t), the default plot, with c_NC, yield, background, χ², flags, covariance
+    series/      NXdata    r(t) and σ_r(t), the default plot, with c_NC, yield, background, χ², flags, covariance;
+                           of a second population series_NAME/
     curves/      NXdata    I(t, q) with total, statistical and shared standard uncertainties; what the dark
                            frames leave is dark_factor · dark_sigma; attributes: what moves whole curves
     quality/     NXdata    mean intensity, pixels, χ² against the frames around, monitor
@@ -27,35 +28,21 @@ import h5py
 import numpy as np
 
 from saxs_pipeline import __version__
-from saxs_pipeline.outputs import nexus_reaction, nexus_sizes
+from saxs_pipeline.outputs import nexus_fits, nexus_reaction, nexus_sizes
 from saxs_pipeline.outputs.hdf5 import written_at_once
 from saxs_pipeline.outputs.nexus_groups import group_of, mark_plot, put_array, put_texts, text_in, texts_in
 from saxs_pipeline.quality import Quality
 from saxs_pipeline.science.pixel_mask import MEANING, Bits
 from saxs_pipeline.types import (
-    FIT_COLUMNS,
     Background,
     BadInput,
     Curves,
-    Estimate,
-    FitTable,
-    Floats,
     InputFile,
     Provenance,
-    Quantities,
     RunResult,
     ScaleFactor,
     Uncertain,
 )
-
-_ESTIMATES = (
-    ("r", "radius_nm", "mean radius r (nm)", "nm"),
-    ("sigma_r", "sigma_nm", "standard deviation of the radii (nm)", "nm"),
-    ("c_nc", "c_nc_umol_L", "concentration of nanocrystals (µmol/L)", "µmol/L"),
-    ("yield", "yield_", "yield", ""),
-    ("background", "background_1_mm", "constant background of the fit", "1/mm"),
-)
-"""Name in the file, field of Quantities, label of the axis, unit."""
 
 _PIXEL_MASK = "instrument/detector/pixel_mask"
 
@@ -73,16 +60,11 @@ def write_run(result: RunResult, path: Path) -> None:
             _write_background(entry, result.background, result.curves)
         if result.scale is not None:
             _write_scale(entry, result.scale)
-        if result.fits is not None:
-            _write_fits(entry, result.fits)
-        if result.model is not None:
-            _write_model(entry, result.model, result.curves)
+        nexus_fits.write(entry, result)
         if result.quality is not None:
             _write_quality(entry, result.quality, result.curves)
         if result.pixel_mask is not None:
             _write_pixel_mask(entry, result.pixel_mask)
-        if result.quantities is not None:
-            _write_series(entry, result.quantities, result.curves.unit)
         if result.sizes is not None:
             nexus_sizes.write(entry, result.sizes, result.curves)
         nexus_reaction.write(entry, result)
@@ -164,46 +146,6 @@ def _write_scale(entry: h5py.Group, scale: ScaleFactor) -> None:
     put_array(made_of, "relative_uncertainty", np.array([value for _, value in scale.contributions], dtype=np.float64))
 
 
-def _write_fits(entry: h5py.Group, fits: FitTable) -> None:
-    group = group_of(entry, "fit", "NXparameters")
-    put_texts(group, "parameter_names", FIT_COLUMNS)
-    put_array(group, "parameters", fits.values)
-    put_array(group, "covariance", fits.covariance)
-    put_array(group, "chi2_reduced", fits.chi2_red)
-    put_array(group, "points", fits.n_points)
-    put_array(group, "converged", fits.converged)
-    put_array(group, "frame", fits.index)
-    put_texts(group, "flag", fits.flags)
-    group["amplitude"] = fits.amplitude
-
-
-def _write_model(entry: h5py.Group, model: Floats, curves: Curves) -> None:
-    group = group_of(entry, "model", "NXdata")
-    put_array(group, "I_fit", model, curves.unit, f"fitted I ({curves.unit})")
-    group["time"], group["q"] = entry["curves/time"], entry["curves/q"]
-    style = json.dumps({"signal_scale_type": "log"})
-    mark_plot(group, "I_fit", ["time", "q"], title="fitted curves", SILX_style=style)
-
-
-def _write_series(entry: h5py.Group, quantities: Quantities, unit: str) -> None:
-    group = group_of(entry, "series", "NXdata")
-    put_array(group, "time", quantities.time_s, "s", "time (s)")
-    for name, field, label, own_unit in _ESTIMATES:
-        estimate: Estimate = getattr(quantities, field)
-        units = unit if name == "background" else own_unit
-        put_array(group, name, estimate.value, units, label)
-        put_array(group, f"{name}_errors", estimate.statistical, units, f"statistical standard uncertainty of {name}")
-        put_array(group, f"{name}_systematic", estimate.systematic, units, f"systematic standard uncertainty of {name}")
-    put_array(group, "chi2_reduced", quantities.chi2_red)
-    put_array(group, "covariance", quantities.covariance, label="statistical covariance of r, sigma_r, c_nc")
-    put_array(group, "exposure_time", quantities.exposure_s, "s")
-    put_array(group, "frame", quantities.index)
-    put_texts(group, "flag", quantities.flags)
-    style = json.dumps({"axes_scale_types": ["log"]})
-    mark_plot(group, "r", ["time"], title="mean radius and spread", SILX_style=style)
-    group.attrs["auxiliary_signals"] = np.array(["sigma_r"], dtype=object)
-
-
 def _write_provenance(entry: h5py.Group, result: RunResult) -> None:
     provenance = result.provenance
     group = group_of(entry, "provenance", "NXprocess")
@@ -259,14 +201,16 @@ def read_run(path: Path) -> RunResult:
 
 def _read_entry(entry: h5py.Group) -> RunResult:
     provenance = entry["provenance"]
+    fits = nexus_fits.read_fits(entry["fit"]) if "fit" in entry else None
     return RunResult(
         title=text_in(entry["title"]),
         curves=_read_curves(entry["curves"]),
         background=_read_background(entry["background"]) if "background" in entry else None,
         scale=_read_scale(entry["scale"]) if "scale" in entry else None,
-        fits=_read_fits(entry["fit"]) if "fit" in entry else None,
+        fits=fits,
         model=entry["model/I_fit"][()] if "model" in entry else None,
-        quantities=_read_series(entry["series"]) if "series" in entry else None,
+        quantities=nexus_fits.read_series(entry["series"]) if "series" in entry else None,
+        others=nexus_fits.read_others(entry, fits),
         provenance=_read_provenance(provenance),
         warnings=texts_in(provenance["remarks/warnings"]),
         analysis=nexus_reaction.read_analysis(entry["analysis"]) if "analysis" in entry else None,
@@ -331,33 +275,6 @@ def _read_contributions(group: h5py.Group) -> tuple[tuple[str, float], ...]:
         return ()
     made_of = group["contributions"]
     return tuple(zip(texts_in(made_of["name"]), _floats(made_of["relative_uncertainty"]), strict=True))
-
-
-def _read_fits(group: h5py.Group) -> FitTable:
-    return FitTable(
-        index=group["frame"][()],
-        values=group["parameters"][()],
-        covariance=group["covariance"][()],
-        chi2_red=group["chi2_reduced"][()],
-        n_points=group["points"][()],
-        converged=group["converged"][()],
-        flags=texts_in(group["flag"]),
-        amplitude=float(group["amplitude"][()]) if "amplitude" in group else float("nan"),  # files of version 0.1
-    )
-
-
-def _read_series(group: h5py.Group) -> Quantities:
-    parts = ("", "_errors", "_systematic")
-    estimates = {field: Estimate(*(group[name + part][()] for part in parts)) for name, field, _, _ in _ESTIMATES}
-    return Quantities(
-        index=group["frame"][()],
-        time_s=group["time"][()],
-        exposure_s=group["exposure_time"][()],
-        chi2_red=group["chi2_reduced"][()],
-        covariance=group["covariance"][()],
-        flags=texts_in(group["flag"]),
-        **estimates,
-    )
 
 
 def _read_provenance(group: h5py.Group) -> Provenance:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from matplotlib.axes import Axes
 
+from saxs_pipeline.outputs.numbers import plus_minus
 from saxs_pipeline.outputs.plot_style import (
     BLACK,
     BLUE,
@@ -20,7 +21,6 @@ from saxs_pipeline.outputs.plot_style import (
     new_figure,
     panel_letter,
 )
-from saxs_pipeline.outputs.tables import plus_minus
 from saxs_pipeline.science import growth
 from saxs_pipeline.science.growth import ExponentFit
 from saxs_pipeline.types import Floats

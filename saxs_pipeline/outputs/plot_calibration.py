@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from saxs_pipeline.outputs.numbers import plus_minus
 from saxs_pipeline.outputs.plot_style import (
     BLACK,
     BLUE,
@@ -22,7 +23,6 @@ from saxs_pipeline.outputs.plot_style import (
     new_figure,
     panel_letter,
 )
-from saxs_pipeline.outputs.tables import plus_minus
 from saxs_pipeline.science.calibration import StandardMeasurement, usable
 from saxs_pipeline.science.standards import (
     SRM_3600_1_MM,

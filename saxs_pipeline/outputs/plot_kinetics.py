@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from saxs_pipeline.outputs.flags import has_word, independent
+from saxs_pipeline.outputs.numbers import percent
 from saxs_pipeline.outputs.plot_aliquots import aliquots_caption, draw_aliquots
 from saxs_pipeline.outputs.plot_series import LABELS, count_limits, draw_points, draw_upper_limits, set_limits
 from saxs_pipeline.outputs.plot_style import (
@@ -31,7 +32,7 @@ from saxs_pipeline.outputs.plot_style import (
     time_axis,
 )
 from saxs_pipeline.outputs.reaction_tables import residuals
-from saxs_pipeline.outputs.tables import parameter_text, percent, quality_text
+from saxs_pipeline.outputs.tables import parameter_text, quality_text
 from saxs_pipeline.reaction import Comparison
 from saxs_pipeline.types import Bools, Estimate, Floats, Quantities, RunResult
 

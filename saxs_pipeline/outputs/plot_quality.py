@@ -23,7 +23,7 @@ from saxs_pipeline.outputs.plot_style import (
 )
 from saxs_pipeline.outputs.tables import unit_text
 from saxs_pipeline.quality import Quality
-from saxs_pipeline.types import FIT_COLUMNS, Bools, Floats, RunResult
+from saxs_pipeline.types import Bools, Floats, RunResult
 
 
 def draw_quality(result: RunResult) -> Drawing | None:
@@ -96,8 +96,8 @@ def _draw_chi2(ax: Axes, result: RunResult, axis: TimeAxis, rows: Bools, chi2: F
     good = rows & sound(result)
     ax.plot(axis.seconds[good], chi2[good], "o", ms=1.8, color=BLUE, mew=0, zorder=3)
     ax.plot(axis.seconds[rows & ~good], chi2[rows & ~good], "x", ms=3, color=VERMILLION, mew=0.7, zorder=3)
-    if result.fits is not None and (points := result.fits.n_points[good]).size:
-        freedom = max(float(np.median(points)) - len(FIT_COLUMNS), 1.0)
+    if result.fits is not None and good.any():
+        freedom = max(float(np.median((result.fits.n_points - result.fits.free.sum(axis=1))[good])), 1.0)
         half = 1.96 * np.sqrt(2 / freedom)
         ax.axhspan(1 - half, 1 + half, color=LIGHT_GREY, alpha=0.7, lw=0, zorder=0)
     ax.axhline(1, color=GREY, linestyle=":", zorder=1)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from saxs_pipeline.outputs.flags import has_word, independent
+from saxs_pipeline.outputs.numbers import percent, plus_minus
 from saxs_pipeline.outputs.plot_series import LABELS, draw_points, set_limits
 from saxs_pipeline.outputs.plot_style import (
     BLACK,
@@ -28,7 +29,7 @@ from saxs_pipeline.outputs.plot_style import (
     panel_letter,
     time_axis,
 )
-from saxs_pipeline.outputs.tables import analysis_rows, percent, plus_minus, t98_rows
+from saxs_pipeline.outputs.tables import analysis_rows, t98_rows
 from saxs_pipeline.reaction import BuildUp, Phase, SeriesAnalysis
 from saxs_pipeline.science import buildup
 from saxs_pipeline.types import Bools, Estimate, Floats, Quantities, RunResult

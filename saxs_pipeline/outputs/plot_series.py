@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from saxs_pipeline.outputs.flags import has_word, independent, sound
+from saxs_pipeline.outputs.numbers import percent, plus_minus
 from saxs_pipeline.outputs.plot_aliquots import aliquots_caption, draw_aliquots
 from saxs_pipeline.outputs.plot_style import (
     BLACK,
@@ -28,7 +29,7 @@ from saxs_pipeline.outputs.plot_style import (
     time_axis,
 )
 from saxs_pipeline.outputs.ranges import value_range
-from saxs_pipeline.outputs.tables import last_reported, percent, plus_minus
+from saxs_pipeline.outputs.tables import last_reported
 from saxs_pipeline.types import Bools, Estimate, Floats, Quantities, RunResult
 
 LABELS = {
@@ -109,10 +110,10 @@ def draw_points(ax: Axes, axis: TimeAxis, estimate: Estimate, rows: Bools, color
         ax.plot(x, y, "o", ms=1.7, mfc=face, mec=color, mew=0.35, zorder=3)
 
 
-def draw_upper_limits(ax: Axes, axis: TimeAxis, estimate: Estimate, rows: Bools) -> None:
+def draw_upper_limits(ax: Axes, axis: TimeAxis, estimate: Estimate, rows: Bools, color: str = VERMILLION) -> None:
     """Triangles at the upper limits of σ_r (n,) of the frames `rows`."""
     rows = rows & np.isfinite(estimate.value)
-    ax.plot(axis.seconds[rows], estimate.value[rows], "v", ms=3, mfc="white", mec=VERMILLION, mew=0.5, zorder=3)
+    ax.plot(axis.seconds[rows], estimate.value[rows], "v", ms=3, mfc="white", mec=color, mew=0.5, zorder=3)
 
 
 def set_limits(

@@ -14,8 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from saxs_pipeline.outputs.figure_files import FigureFiles
 from saxs_pipeline.outputs.flags import MEANING, count_words, frame_flags, has_word, sound
+from saxs_pipeline.outputs.numbers import plus_minus
 from saxs_pipeline.outputs.report_reaction import kinetics_content, reaction_content
-from saxs_pipeline.outputs.tables import plus_minus, series_numbers, summary
+from saxs_pipeline.outputs.tables import series_numbers, summary
 from saxs_pipeline.types import RunResult
 
 MOST_ROWS = 600

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from saxs_pipeline.outputs.tables import analysis_rows, parameter_text, plus_minus, quality_text, seconds, unit_text
+from saxs_pipeline.outputs.numbers import plus_minus
+from saxs_pipeline.outputs.tables import analysis_rows, parameter_text, quality_text, seconds, unit_text
 from saxs_pipeline.reaction import BuildUp, Comparison, SeriesAnalysis
 from saxs_pipeline.types import Floats
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from saxs_pipeline.outputs import populations
 from saxs_pipeline.outputs.flags import count_words, frame_flags, has_word, independent, sound
+from saxs_pipeline.outputs.numbers import estimate_text, percent, plus_minus
 from saxs_pipeline.outputs.size_tables import size_rows
 from saxs_pipeline.reaction import BuildUp, Comparison, KineticParameter, Phase, ScaledAliquots, SeriesAnalysis
-from saxs_pipeline.types import BadInput, Curves, Estimate, Floats, Quantities, RunResult, ScaleFactor, Uncertain
+from saxs_pipeline.types import BadInput, Curves, Floats, Quantities, RunResult, ScaleFactor, Uncertain
 
 COLUMNS = (
     "frame",
@@ -34,7 +36,8 @@ COLUMNS = (
     "chi2_red",
     "flag",
 )
-"""Columns of series.csv. `_err` is the statistical standard uncertainty, `_sys` the systematic one."""
+"""Columns of series.csv. `_err` is the statistical standard uncertainty, `_sys` the systematic one. Further populations
+and terms of the fit have their columns after these (`populations.columns`)."""
 
 
 def write_series(result: RunResult, path: Path) -> None:
@@ -47,14 +50,16 @@ def series_text(result: RunResult) -> str:
 
     Times in s, lengths in nm, c_nc in µmol/L, yield as a fraction, background in the unit of the curves (1/mm).
     """
-    numbers = series_numbers(result)
+    numbers, more = series_numbers(result), populations.columns(result)
     rows = [
-        [str(frame), *(f"{x:.10g}" for x in row), flag]
-        for frame, row, flag in zip(result.curves.index, numbers, frame_flags(result), strict=True)
+        [str(frame), *(f"{x:.10g}" for x in row), flag, *rest]
+        for frame, row, flag, *rest in zip(
+            result.curves.index, numbers, frame_flags(result), *more.values(), strict=True
+        )
     ]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, *more])
     writer.writerows(rows)
     return text.getvalue()
 
@@ -153,7 +158,7 @@ def summary(result: RunResult) -> list[tuple[str, str]]:
     """
     rows = _frame_rows(result)
     if result.quantities is not None:
-        rows += _quantity_rows(result, result.quantities)
+        rows += populations.named(result, _quantity_rows(result, result.quantities)) + populations.rows(result)
     if result.sizes is not None:
         rows += size_rows(result.sizes)
     if result.scale is not None:
@@ -265,17 +270,12 @@ def _quantity_rows(result: RunResult, quantities: Quantities) -> list[tuple[str,
         ("yield", percent(quantities.yield_), "%"),
     ):
         if np.isfinite(estimate.value[row]):
-            rows.append((name, _estimate_text(estimate, row, unit)))
+            rows.append((name, estimate_text(estimate, row, unit)))
     chi2 = quantities.chi2_red[independent(result) & np.isfinite(quantities.chi2_red)]
     if chi2.size:
         low, median, high = np.percentile(chi2, [5, 50, 95])
         rows.append(("χ² reduced", f"median {median:.3f}, 5–95 % of the frames {low:.3f} to {high:.3f}"))
     return rows
-
-
-def percent(share: Estimate) -> Estimate:
-    """A share with its uncertainties in %."""
-    return Estimate(*(100 * part for part in share))
 
 
 def last_reported(result: RunResult) -> int | None:
@@ -286,13 +286,6 @@ def last_reported(result: RunResult) -> int | None:
     described = ~has_word(frame_flags(result), "poor_fit")
     reported = sound(result) & described & np.isfinite(radius.value + spread.value + spread.statistical)
     return int(np.flatnonzero(reported)[-1]) if reported.any() else None
-
-
-def _estimate_text(estimate: Estimate, row: int, unit: str) -> str:
-    value, statistical, systematic = (float(part[row]) for part in estimate)
-    if not systematic > 0:
-        return plus_minus(value, statistical, unit=unit)
-    return plus_minus(value, statistical, systematic, unit=unit) + " (statistical, systematic)"
 
 
 def _scale_text(scale: ScaleFactor) -> str:
@@ -311,23 +304,3 @@ def contributions_text(scale: ScaleFactor) -> str:
     return ", ".join(
         f"{name} {100 * value:.2g} %" if value > 0 else f"{name} not stated" for name, value in scale.contributions
     )
-
-
-def plus_minus(value: float, *errors: float, unit: str = "") -> str:
-    """ "2.2213 ± 0.0042 nm": two digits of the first positive error, a common power of ten if needed."""
-    known = [e for e in errors if math.isfinite(e) and e > 0]
-    suffix = f" {unit}" if unit else ""
-    if not math.isfinite(value):
-        return "not reported"
-    if not known:
-        return f"{value:.6g}{suffix}"
-    largest = max(abs(value), *known)
-    power = math.floor(math.log10(largest))
-    scale = power if power < -2 or power > 5 else 0
-    decimals = max(0, 1 - math.floor(math.log10(known[0]) + 1e-12) + scale)
-    text = " ± ".join(f"{x / 10.0**scale:.{decimals}f}" for x in (value, *errors))
-    return f"({text})·10{_superscript(scale)}{suffix}" if scale else f"{text}{suffix}"
-
-
-def _superscript(number: int) -> str:
-    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saxs_pipeline.model_spec import ModelSpec, Population
 from saxs_pipeline.science import batchfit
-from saxs_pipeline.science.formfactors import gaussian_spheres, sphere
+from saxs_pipeline.science.curvemodel import CurveModel
+from saxs_pipeline.science.formfactors import sphere
 from saxs_pipeline.science.joint import CurveErrors, curve_gains, expected_covariance, joint_covariance, shared_response
 from saxs_pipeline.science.population import Development, at
-from saxs_pipeline.types import Floats, Ints
+from saxs_pipeline.types import Bools, Floats, Ints
 
 _STRENGTH = 1e5
 """√Σ(I/σ)² the patterns are fitted at: so large that where the fit stops is beyond the digits that matter."""
@@ -28,12 +30,13 @@ _TIMES = 150
 class View:
     """How frames at time_s (k,), which increase, see crystals: at q_nm (m,) with the uncertainties sigma (k, m).
 
-    Points that do not count have σ NaN; only the shape of σ(q) matters, not its size.
+    distribution: what is fitted to a frame. Points that do not count have σ NaN; only the shape of σ(q) matters.
     """
 
     time_s: Floats
     q_nm: Floats
     sigma: Floats
+    distribution: str = "gaussian"
 
     def nearest(self, time_s: Floats) -> Floats:
         """σ(q) of the frame nearest to each of the times (n,), (n, m)."""
@@ -49,7 +52,9 @@ def moments(size_grid_nm: Floats, sizes: Floats) -> Floats:
     return np.stack([c, mean, variance], axis=1)
 
 
-def reported(q_nm: Floats, sigma: Floats, size_grid_nm: Floats, sizes: Floats) -> Floats:
+def reported(
+    q_nm: Floats, sigma: Floats, size_grid_nm: Floats, sizes: Floats, distribution: str = "gaussian"
+) -> Floats:
     """(c, R₀, s = σ_R²), (n, 3), that the fit gives of I(q) = Σ sizes · P(q, r) without noise.
 
     q_nm (m,); sigma (n, m), NaN where a point does not count; size_grid_nm (g,) > 0; sizes (n, g), numbers of crystals,
@@ -58,14 +63,13 @@ def reported(q_nm: Floats, sigma: Floats, size_grid_nm: Floats, sizes: Floats) -
     true = moments(size_grid_nm, sizes)
     patterns = np.einsum("ng,gm->nm", sizes, sphere(q_nm, size_grid_nm), optimize=True)
     strength = _STRENGTH / np.sqrt(np.nansum((patterns / sigma) ** 2, axis=1))
-    fit = batchfit.fit_frames(
-        q_nm,
-        patterns * strength[:, None],
-        sigma,
-        factor=1.0,
+    spheres = Population(
+        1.0,
         radius_nm=(0.5 * true[:, 1].min(), 1.5 * true[:, 1].max()),
         sigma_nm=(0.003 * true[:, 1].min(), 0.5 * true[:, 1].max()),
     )
+    model = CurveModel.of(ModelSpec((spheres,), distribution))
+    fit = batchfit.fit_frames(q_nm, patterns * strength[:, None], sigma, model)
     values: Floats = np.where(fit.converged[:, None], fit.values[:, :3], np.nan)
     values[:, 0] /= strength
     return values
@@ -87,7 +91,7 @@ def as_seen(development: Development, view: View, time_s: Floats) -> Floats:
     time = development.time_s[rows]
     grid, sizes = development.size_grid_nm, development.sizes[rows]
     true = moments(grid, sizes)
-    difference = reported(view.q_nm, view.nearest(time), grid, sizes) - true
+    difference = reported(view.q_nm, view.nearest(time), grid, sizes, view.distribution) - true
     difference[:, 0] /= true[:, 0]
     found = np.isfinite(difference).all(axis=1)
     if np.count_nonzero(found) < 2:
@@ -111,19 +115,20 @@ def _spread_rows(development: Development, view: View) -> Ints:
     return np.asarray(some[np.unique(np.minimum(wanted, some.size - 1))])
 
 
-def one_step(errors: CurveErrors, intensity: Floats, *, reference: Floats, amplitude: float) -> tuple[Floats, Floats]:
+def one_step(
+    errors: CurveErrors, intensity: Floats, *, reference: Floats, model: CurveModel, values: Floats, free: Bools
+) -> tuple[Floats, Floats]:
     """(c, R₀, s) (k, 3) that one Gauss–Newton step of each frame's fit gives from a reference, and their covariance.
 
-    intensity (k, m) with its errors; reference (k, 3), all c > 0; amplitude: I(q) in 1/mm per µmol/L and nm⁶. The
-    covariance (3k, 3k) is frame by frame.
+    intensity (k, m) with its errors; reference (k, 3), all c > 0, in place of the first three of the fitted values
+    (k, p), of which `free` (k, p) were fitted. The covariance (3k, 3k) is frame by frame.
 
     With the model as the reference these are linear in the curves: Gaussian and without bias even in the first frames,
     where c and R₀ are so correlated that the fitted values lie on a curved band, and errors follow what c came out as.
     """
-    c, radius, variance = reference.T
-    values = np.column_stack([reference, np.zeros_like(c)])
-    gains = curve_gains(errors.q_nm, errors.sigma, values, amplitude)[:, :3]
-    model = amplitude * c[:, None] * gaussian_spheres(errors.q_nm, radius, variance)[0]
-    step = np.einsum("nim,nm->ni", gains, np.where(np.isfinite(errors.sigma), intensity - model, 0.0))
-    covariance = expected_covariance(errors, values, amplitude)
-    return reference + step, joint_covariance(covariance, shared_response(errors, values, amplitude))
+    values = np.column_stack([reference, values[:, 3:]])
+    gains = curve_gains(errors.q_nm, errors.sigma, values, model, free)[:, :3]
+    left = np.where(np.isfinite(errors.sigma), intensity - model.curve(errors.q_nm, values), 0.0)
+    step = np.einsum("nim,nm->ni", gains, left)
+    covariance = expected_covariance(errors, values, model, free)
+    return reference + step, joint_covariance(covariance, shared_response(errors, values, model, free))

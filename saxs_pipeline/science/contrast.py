@@ -1,11 +1,14 @@
-"""Scattering length densities from composition and mass density (xraydb, Chantler tables)."""
+"""Scattering length densities from composition and mass density (xraydb, Chantler tables), and mass densities.
+
+A crystal's density follows from its unit cell, that of anything at another temperature from its thermal expansion.
+"""
 
 from __future__ import annotations
 
 import math
 
 from saxs_pipeline.science.formfactors import AVOGADRO_PER_MOL
-from saxs_pipeline.types import BadInput
+from saxs_pipeline.types import BadInput, Uncertain
 
 _HC_KEV_A = 12.398419843320026  # h c / e, exact in SI 2019, keV Å
 _ENERGY_RANGE_KEV = (1.0, 500.0)
@@ -29,17 +32,33 @@ def scattering_length_density(formula: str, density_g_cm3: float, energy_keV: fl
     return 2 * math.pi * delta / (_HC_KEV_A / energy_keV) ** 2
 
 
-def zincblende_density(formula: str, lattice_nm: float) -> float:
-    """Mass density, g/cm³, of a zinc-blende crystal: 4 formula units in a cube of edge `lattice_nm` (nm).
+def crystal_density(formula: str, lattice_nm: float, formula_units: float) -> float:
+    """Mass density, g/cm³, of a crystal with so many `formula_units` in a cubic cell of edge `lattice_nm` (nm).
 
-    `formula` is one unit of cation and anion, such as "CdSe". Raises BadInput as `scattering_length_density` does.
+    Zinc blende has 4 of them ("CdSe"), a (pseudo-)cubic perovskite 1 ("CsPbBr3").
+    Raises BadInput as `scattering_length_density` does.
     """
     import xraydb
 
+    composition = _composition(formula)
     if not 0 < lattice_nm < math.inf:
         raise BadInput(f"contrast: the lattice parameter of {formula} must be positive in nm, not {lattice_nm:g}")
-    molar_mass = sum(count * float(xraydb.atomic_mass(element)) for element, count in _composition(formula).items())
-    return 4 * molar_mass / (AVOGADRO_PER_MOL * (lattice_nm * 1e-7) ** 3)
+    molar_mass = sum(count * float(xraydb.atomic_mass(element)) for element, count in composition.items())
+    return formula_units * molar_mass / (AVOGADRO_PER_MOL * (lattice_nm * 1e-7) ** 3)
+
+
+def expanded_density(density: Uncertain, expansion_1_K: Uncertain, warming_K: float) -> tuple[Uncertain, float]:
+    """ρ(T) = ρ₀/(1 + β(T − T₀)), in the unit of ρ₀, with its standard uncertainty, and dρ/dT per K.
+
+    expansion_1_K: β, mean coefficient of the volume between T₀ and T; warming_K: T − T₀, which is taken as exact.
+    σ² = (σ_ρ₀/(1 + βΔT))² + (ρ ΔT σ_β/(1 + βΔT))². Raises BadInput where nothing of the volume would be left.
+    """
+    volume = 1 + expansion_1_K.value * warming_K
+    if not volume > 0:
+        raise BadInput(f"contrast: an expansion of {expansion_1_K.value:g} 1/K over {warming_K:g} K leaves no volume")
+    value = density.value / volume
+    error = math.hypot(density.error, value * warming_K * expansion_1_K.error) / volume
+    return Uncertain(value, error), -expansion_1_K.value * value / volume
 
 
 def _composition(formula: str) -> dict[str, float]:

@@ -10,14 +10,15 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from saxs_pipeline.science.distributions import gaussian_moments
+from saxs_pipeline.science.distributions import gaussian_moments_by
 from saxs_pipeline.types import Floats
 
 AVOGADRO_PER_MOL = 6.02214076e23  # exact, SI 2019
 
-_SERIES_BELOW = 0.06
+SERIES_BELOW = 0.06
 """Below x² + |t| of this the closed form, a difference of numbers near ½, loses more than the series leaves out."""
-_SERIES_TERMS = 8
+SERIES_MOMENTS = 20
+"""Highest moment of the series."""
 _SPHERE_SERIES_BELOW = 0.3
 
 
@@ -33,15 +34,20 @@ def intensity_factor(contrast_1_A2: float) -> float:
 def sphere(q_nm: Floats, radius_nm: ArrayLike) -> Floats:
     """P(q, R) = V² [3 (sin x − x cos x)/x³]², x = qR, nm⁶: (m,) for a number, (…, m) for radii of shape (…).
 
+    Analytic in the radius, which may be complex.
     S2.2 prints 36π; the dimension-consistent factor is 9, with which P(0) = V².
     """
-    radius = np.asarray(radius_nm, dtype=float)[..., None]
+    radius = np.asarray(radius_nm)[..., None]
     x = radius * np.asarray(q_nm, dtype=float)
-    small = np.abs(x) < _SPHERE_SERIES_BELOW
-    y = np.where(small, 1.0, x)
     x2 = x * x
-    series = 1 - x2 / 10 * (1 - x2 / 28 * (1 - x2 / 54 * (1 - x2 / 88)))
-    amplitude = np.where(small, series, 3 * (np.sin(y) - y * np.cos(y)) / (y * y * y))
+    small = np.abs(x2) < _SPHERE_SERIES_BELOW**2
+    amplitude = np.sin(x)
+    amplitude -= x * np.cos(x)
+    amplitude *= 3
+    np.divide(amplitude, x2 * x, out=amplitude, where=~small)
+    if small.any():
+        y = x2[small]
+        amplitude[small] = 1 - y / 10 * (1 - y / 28 * (1 - y / 54 * (1 - y / 88)))
     form: Floats = (4 * math.pi / 3 * radius**3 * amplitude) ** 2
     return form
 
@@ -67,9 +73,9 @@ def gaussian_spheres(q_nm: Floats, radius_nm: Floats, variance_nm2: Floats) -> t
     by_variance *= scale
     by_radius *= scale * inverse
     value *= scale * inverse * inverse
-    row, column = np.nonzero(x * x + np.abs(t) < _SERIES_BELOW)
+    row, column = np.nonzero(x * x + np.abs(t) < SERIES_BELOW)
     if row.size:
-        series = _small_q(q[column], radius[row], variance[row])
+        series = moment_series(q[column], *gaussian_moments_by(radius[row], variance[row], SERIES_MOMENTS))
         value[row, column], by_radius[row, column], by_variance[row, column] = series
     return value, by_radius, by_variance
 
@@ -126,19 +132,15 @@ def _closed_form(x: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:
     return value, by_x, by_t
 
 
-def _small_q(q: Floats, radius: Floats, variance: Floats) -> tuple[Floats, Floats, Floats]:
-    """P, ∂P/∂R₀, ∂P/∂s by the moment series P = (4π)² Σ_j a_j q^(2j−6) ⟨R^2j⟩, arguments of one shape.
+def moment_series(q: Floats, moments: Floats, by_radius: Floats, by_variance: Floats) -> tuple[Floats, Floats, Floats]:
+    """P, ∂P/∂R₀, ∂P/∂s by P = (4π)² Σ_j a_j q^(2j−6) ⟨R^2j⟩ for q (k,) and SERIES_MOMENTS + 1 moments (…, k).
 
     a_j = (−1)^(j−1) 4^(j−1) (2j−1)(j−2)/(2j)!, from (sin X − X cos X)² = X⁶/9 − X⁸/45 + …
     """
-    last = 2 + _SERIES_TERMS
-    moments = gaussian_moments(radius, variance, 2 * last)
-    value, by_radius, by_variance = np.zeros((3, *q.shape))
-    for j in range(last, 2, -1):  # Horner in q²
+    forms = np.zeros((3, *q.shape))
+    for j in range(SERIES_MOMENTS // 2, 2, -1):  # Horner in q²
         k = 2 * j
         a = (-1) ** (j - 1) * 4 ** (j - 1) * (k - 1) * (j - 2) / math.factorial(k)
-        value = value * q * q + a * moments[k]
-        by_radius = by_radius * q * q + a * k * moments[k - 1]
-        by_variance = by_variance * q * q + a * (k * (k - 1) / 2) * moments[k - 2]
-    scale = (4 * math.pi) ** 2
-    return scale * value, scale * by_radius, scale * by_variance
+        forms = forms * q * q + a * np.stack([moments[k], by_radius[k], by_variance[k]])
+    value, per_radius, per_variance = (4 * math.pi) ** 2 * forms
+    return value, per_radius, per_variance

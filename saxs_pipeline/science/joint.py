@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from saxs_pipeline.science.formfactors import gaussian_spheres
+from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.types import BadInput, Bools, Curves, Floats, Ints
 
 _BLOCK_ELEMENTS = 100_000
@@ -49,11 +49,11 @@ class CurveErrors(NamedTuple):
         )
 
 
-def shared_response(errors: CurveErrors, values: Floats, amplitude: float) -> Floats:
-    """U (n, 3, m + 1): what one standard error of what the frames share does to (c, R₀, s) of each frame.
+def shared_response(errors: CurveErrors, values: Floats, model: CurveModel, free: Bools, population: int = 0) -> Floats:
+    """U (n, 3, m + 1): what one standard error of what the frames share does to (c, R₀, s) of a population.
 
-    That is the background at each q, and at last its factor. values (n, 4), finite, in the order of FIT_COLUMNS;
-    amplitude: I(q) in 1/mm per µmol/L and nm⁶. c in µmol/L, R₀ in nm, s in nm².
+    That is the background at each q, and at last its factor. values (n, p) in the order of the model's columns, finite
+    where they are free (n, p). c in µmol/L, R₀ in nm, s in nm².
 
     For weights in a fit over frames, take `values` from the smoothed series or the model, and so for
     `expected_covariance`: at each frame's own values the noise of U follows that of c, and where the shared part is
@@ -62,41 +62,40 @@ def shared_response(errors: CurveErrors, values: Floats, amplitude: float) -> Fl
     n, m = errors.sigma.shape
     response = np.empty((n, 3, m + 1))
     for block in _blocks(n, m):
-        gains = curve_gains(errors.q_nm, errors.sigma[block], values[block], amplitude)[:, :3]
+        gains = curve_gains(errors.q_nm, errors.sigma[block], values[block], model, free[block])
+        gains = gains[:, model.places(population)]
         response[block, :, :m] = gains * errors.common[block, None]
         response[block, :, m] = np.einsum("nim,m->ni", gains, errors.by_background)
     return response
 
 
-def expected_covariance(errors: CurveErrors, values: Floats, amplitude: float) -> Floats:
+def expected_covariance(errors: CurveErrors, values: Floats, model: CurveModel, free: Bools) -> Floats:
     """(n, 3, 3) of (c, R₀, s) that the fits of such curves have at `values`: N⁻¹, and what moves whole curves."""
     n, m = errors.sigma.shape
     covariance = np.empty((n, 3, 3))
     known = np.where(np.isfinite(errors.sigma), errors.sigma, 0.0)
     for block in _blocks(n, m):
-        response = curve_gains(errors.q_nm, errors.sigma[block], values[block], amplitude)[:, :3] * known[block, None]
+        gains = curve_gains(errors.q_nm, errors.sigma[block], values[block], model, free[block])
+        response = gains[:, :3] * known[block, None]
         covariance[block] = np.einsum("nim,njm->nij", response, response)
-    return covariance + factor_covariance(errors, values, amplitude)[:, :3, :3]
+    return covariance + factor_covariance(errors, values, model, free)[:, :3, :3]
 
 
-ALL = (0, 1, 2, 3)
+def factor_covariance(errors: CurveErrors, values: Floats, model: CurveModel, free: Bools) -> Floats:
+    """(n, p, p) by which errors that move whole curves add to the covariance of the fitted values, of which `free` are.
 
-
-def factor_covariance(errors: CurveErrors, values: Floats, amplitude: float, free: tuple[int, ...] = ALL) -> Floats:
-    """(n, 4, 4) by which errors that move whole curves add to the covariance of the fitted values, of which `free` are.
-
-    A row of values (n, 4) that is not finite adds nothing. No row of the result depends on the others.
+    A row of values (n, p) that is not finite where it is free adds nothing. No row of the result depends on the others.
     """
-    covariance = np.zeros((len(values), 4, 4))
+    covariance = np.zeros((*values.shape, values.shape[1]))
     if not (errors.by_factor.any() or errors.by_background.any()):
         return covariance
-    known = np.flatnonzero(np.isfinite(values).all(axis=1))
+    known = np.flatnonzero((np.isfinite(values) | ~free).all(axis=1) & free.any(axis=1))
     for block in _blocks(len(known), len(errors.q_nm)):
         rows = known[block]
-        gains = np.ascontiguousarray(curve_gains(errors.q_nm, errors.sigma[rows], values[rows], amplitude, free))
+        gains = curve_gains(errors.q_nm, errors.sigma[rows], values[rows], model, free[rows])
+        gains = np.ascontiguousarray(gains)
         for curves in (errors.by_factor[rows], np.tile(errors.by_background, (len(rows), 1))):
-            by = np.zeros((len(rows), 4))
-            by[:, free] = np.einsum("nim,nm->ni", gains, curves)
+            by = np.einsum("nim,nm->ni", gains, curves)
             covariance[rows] += by[:, :, None] * by[:, None, :]
     return covariance
 
@@ -106,25 +105,23 @@ def _blocks(n: int, m: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, n, step)]
 
 
-def curve_gains(q_nm: Floats, sigma: Floats, values: Floats, amplitude: float, free: tuple[int, ...] = ALL) -> Floats:
-    """G = N⁻¹JᵀW (n, f, m), the change of the f free ones of (c, R₀, s, b) per change of the curve.
+def curve_gains(q_nm: Floats, sigma: Floats, values: Floats, model: CurveModel, free: Bools) -> Floats:
+    """G = N⁻¹JᵀW (n, p, m), the change of the values per change of the curve; 0 for those that are not free (n, p).
 
-    q_nm (m,); sigma (n, m), not finite where a point did not count; values (n, 4), finite.
+    q_nm (m,); sigma (n, m), not finite where a point did not count; values (n, p), finite where they are free.
     """
-    c, radius, variance, _ = values.T
-    form, by_radius, by_variance = gaussian_spheres(q_nm, radius, variance)
-    factor = amplitude * c[:, None]
-    jacobian = np.stack([amplitude * form, factor * by_radius, factor * by_variance, np.ones_like(form)], axis=1)
-    jacobian = jacobian[:, free]
+    design = model.design(q_nm, values, free)
     use = np.isfinite(sigma) & (sigma > 0)
     weight = np.zeros_like(sigma)
     np.divide(1.0, sigma * sigma, out=weight, where=use)
-    weighted = jacobian * weight[:, None]
-    normal = np.einsum("nam,nbm->nab", weighted, jacobian)
-    scale = np.sqrt(np.diagonal(normal, axis1=1, axis2=2))[:, :, None]  # the columns differ by orders of magnitude
+    weighted = design.columns * weight[:, None]
+    normal = np.einsum("nam,nbm->nab", weighted, design.columns)
+    scale = np.sqrt(np.diagonal(normal, axis1=1, axis2=2))  # the columns differ by orders of magnitude
+    scale = np.where(design.free, scale, 1.0)[:, :, None]
+    normal += np.eye(normal.shape[1]) * ~design.free[:, None]
     scaled = normal / (scale * np.swapaxes(scale, 1, 2))
     gains: Floats = np.linalg.solve(scaled, weighted / scale) / scale
-    return gains
+    return design.followed(gains)
 
 
 def joint_covariance(covariance: Floats, response: Floats) -> Floats:

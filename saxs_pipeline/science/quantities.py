@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from saxs_pipeline.science.distributions import mean_volume, mean_volume_by
+from saxs_pipeline.science.formfactors import AVOGADRO_PER_MOL
 from saxs_pipeline.types import Bools, Estimate, Floats, Uncertain
 
 _C, _R, _S, _B = range(4)
@@ -32,11 +34,10 @@ class Derived:
     sigma_is_limit: Bools
 
 
-def mean_volume(radius_nm: ArrayLike, variance_nm2: ArrayLike) -> Floats:
-    """⟨V⟩ = 4π/3 (R₀³ + 3R₀σ_R²), nm³, of spheres with a Gaussian number distribution of R."""
-    radius, variance = np.asarray(radius_nm, dtype=float), np.asarray(variance_nm2, dtype=float)
-    volume: Floats = 4 * math.pi / 3 * radius * (radius * radius + 3 * variance)
-    return volume
+def volume_fraction(c_nc_umol_L: ArrayLike, mean_volume_nm3: ArrayLike) -> Floats:
+    """The crystals' share of the volume, c N_A ⟨V⟩: 1 µmol/L is 6.022e-7 per nm³."""
+    share: Floats = 1e-30 * AVOGADRO_PER_MOL * np.asarray(c_nc_umol_L, dtype=float) * np.asarray(mean_volume_nm3)
+    return share
 
 
 def cations_per_crystal(mean_volume_nm3: ArrayLike, lattice_nm: float, cations_per_cell: float = 4) -> Floats:
@@ -60,10 +61,11 @@ def derive(
     cations_per_cell: float,
     cation_mmol_L: Uncertain,
     scale_rel: float,
+    distribution: str = "gaussian",
 ) -> Derived:
     """Quantities and their errors from fits.
 
-    values (n, 4) and covariance (n, 4, 4) in the order of types.FIT_COLUMNS; a row of NaN gives NaN everywhere.
+    values (n, 4) and covariance (n, 4, 4) of c, R₀, s, b; a row of NaN gives NaN everywhere.
     Statistical errors come from the full covariance of (c, R₀, s), which are strongly correlated. Systematic ones:
     scale_rel · |value| for c and b, which share the absolute scale; for the yield also the relative uncertainties of
     the cation concentration and of a³, in quadrature.
@@ -71,7 +73,7 @@ def derive(
     lattice = lattice_nm if isinstance(lattice_nm, Uncertain) else Uncertain(float(lattice_nm))
     c, radius, _, background = values.T
     c_error, radius_error, _, background_error = _errors(covariance).T
-    crystals, gradient = _yield(values, lattice.value, cations_per_cell, cation_mmol_L.value)
+    crystals, gradient = _yield(values, distribution, (lattice.value, cations_per_cell, cation_mmol_L.value))
     yield_rel = math.hypot(scale_rel, cation_mmol_L.relative, 3 * lattice.relative)
     sigma, is_limit, covariance_rsc = _width(values, covariance)
     none = np.where(np.isnan(radius), np.nan, 0.0)
@@ -91,16 +93,15 @@ def _errors(covariance: Floats) -> Floats:
     return errors
 
 
-def _yield(values: Floats, lattice_nm: float, cations_per_cell: float, cation_mmol_L: float) -> tuple[Floats, Floats]:
-    """Yield (n,) and its gradient (n, 4) in c, R₀, s, b."""
+def _yield(values: Floats, distribution: str, counted: tuple[float, float, float]) -> tuple[Floats, Floats]:
+    """Yield (n,) and its gradient (n, 4) in c, R₀, s, b; counted: lattice nm, cations in a cell, cations mmol/L."""
     c, radius, variance, _ = values.T
-    per_c = yield_fraction(
-        1.0, cations_per_crystal(mean_volume(radius, variance), lattice_nm, cations_per_cell), cation_mmol_L
-    )
-    per_volume = yield_fraction(c, cations_per_crystal(1.0, lattice_nm, cations_per_cell), cation_mmol_L)
-    per_radius = per_volume * 4 * math.pi * (radius * radius + variance)
-    per_variance = per_volume * 4 * math.pi * radius
-    return c * per_c, np.stack([per_c, per_radius, per_variance, np.zeros_like(c)], axis=-1)
+    lattice_nm, cations_per_cell, cation_mmol_L = counted
+    per_crystal = yield_fraction(1.0, cations_per_crystal(1.0, lattice_nm, cations_per_cell), cation_mmol_L)
+    volume = mean_volume(radius, variance, distribution)
+    by_radius, by_variance = mean_volume_by(radius, variance, distribution)
+    gradient = np.stack([volume, c * by_radius, c * by_variance, np.zeros_like(c)], axis=-1)
+    return c * volume * per_crystal, per_crystal * gradient
 
 
 def _propagated(gradient: Floats, covariance: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Known truth → expected photons → detector images, shaped like the CdSe hot injection of Prins et al.
+"""Known truth → expected photons → detector images; what the truth of a scenario is, `scenarios` says.
 
 Every random number comes from a stream named by (seed, what it is for, frame), so that a frame does not depend on
 which others are made with it. All cross sections are in 1/mm per steradian; "scattering" here is cross section times
@@ -8,17 +8,16 @@ path length, per steradian: the share of the transmitted photons that goes into 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saxs_pipeline.science import population
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor, sphere
 from saxs_pipeline.science.population import Development
-from saxs_pipeline.types import BadInput, Bools, Floats, Uncertain
+from saxs_pipeline.science.scenarios import Scenario, Truth
+from saxs_pipeline.types import BadInput, Bools, Floats
 
 AGBH_PERIOD_NM = 5.8380  # silver behenate, Huang et al. 1993, J. Appl. Cryst. 26, 180
 SATURATION_ADU = 65535
@@ -31,140 +30,6 @@ _DETECTOR, _SCALES, _BEAM, _FRAME = range(4)
 def stream(seed: int, *name: int) -> np.random.Generator:
     """Random numbers of their own for (seed, name); both not negative."""
     return np.random.default_rng([seed, *name])
-
-
-# --- truth -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Growth:
-    """Growth and ripening of CdSe crystals after the injection, with the numbers of Prins et al., Fig. 1b-c.
-
-    Radius and width relax exponentially; the concentration builds up exponentially (S3.3). Later the volume grown so
-    far is shared by fewer crystals: Ostwald ripening, from `ripening_start_s` on, c ∝ 1/(1 + t/ripening_time_s).
-    """
-
-    radius_start_nm: float = 1.5
-    radius_end_nm: float = 2.22
-    radius_time_s: float = 103.54  # the yield is at 98 % of its final value after 400 s
-    sigma_end_nm: float = 0.12897  # 0.18 nm at 10 s, 0.13 nm at 400 s
-    sigma_excess_nm: float = 0.05640
-    sigma_time_s: float = 100.0
-    c_end_umol_L: float = 25.0
-    c_98_percent_s: float = 60.0
-    ripening_start_s: float = 400.0
-    ripening_time_s: float = 83_900.0  # c at 92 % after 7700 s
-    lattice_parameter_nm: float = 0.608
-    cations_per_cell: int = 4
-    cation_concentration_mmol_L: float = 26.0
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What a perfect measurement would find, each (n,): r and σ_r are NaN, c and yield 0 before the injection."""
-
-    time_s: Floats
-    radius_nm: Floats
-    sigma_nm: Floats
-    c_umol_L: Floats
-    yield_: Floats
-
-
-def growth_truth(time_s: Floats, growth: Growth) -> Truth:
-    """r, σ_r, c and yield (n,) at times (n,) in s after the injection.
-
-    Ripening conserves c⟨R³⟩; with ⟨R³⟩ = R₀³ + 3R₀σ² = m its radius is the one real root of that cubic,
-    R₀ = 2σ sinh(⅓ arsinh(m/2σ³)). Yield = c · n_Cd / c_Cd,0 (S2.6) with n_Cd = cations_per_cell · ⟨V⟩/a³ (S2.5).
-    """
-    before = time_s < 0
-    t = np.where(before, 0.0, time_s)
-    grown = growth.radius_end_nm - (growth.radius_end_nm - growth.radius_start_nm) * np.exp(-t / growth.radius_time_s)
-    sigma = growth.sigma_end_nm + growth.sigma_excess_nm * np.exp(-t / growth.sigma_time_s)
-    ripening = 1 + np.maximum(t - growth.ripening_start_s, 0.0) / growth.ripening_time_s
-    cubes = (grown**3 + 3 * grown * sigma**2) * ripening
-    sigma = sigma * ripening
-    radius = 2 * sigma * np.sinh(np.arcsinh(cubes / (2 * sigma**3)) / 3)
-    c = np.where(before, 0.0, growth.c_end_umol_L * -np.expm1(-math.log(50) * t / growth.c_98_percent_s) / ripening)
-    cations = growth.cations_per_cell * (4 * math.pi / 3) * cubes / growth.lattice_parameter_nm**3
-    return Truth(
-        time_s=time_s,
-        radius_nm=np.where(before, np.nan, radius),
-        sigma_nm=np.where(before, np.nan, sigma),
-        c_umol_L=c,
-        yield_=c * 1e-3 * cations / growth.cation_concentration_mmol_L,
-    )
-
-
-def development_truth(time_s: Floats, development: Development) -> Truth:
-    """Moments of the crystals of a simulated synthesis at times (n,) in s after the injection."""
-    there = population.at(development, np.maximum(time_s, 0.0))
-    before = time_s <= 0
-    return Truth(
-        time_s=time_s,
-        radius_nm=np.where(before, np.nan, there.all.radius_nm),
-        sigma_nm=np.where(before, np.nan, there.all.sigma_nm),
-        c_umol_L=np.where(before, 0.0, there.all.c_umol_L),
-        yield_=np.where(before, 0.0, there.yield_),
-    )
-
-
-# --- scenario --------------------------------------------------------------------------------------------------------
-
-_KEV_M = 1.239841984e-9  # photon energy (keV) times wavelength (m)
-_FOUR_MM = Uncertain(4.0, 0.012)
-_WATER_1_MM = Uncertain(1.65e-3, 8.25e-6)  # Dreiss et al. 2006, J. Appl. Cryst. 39, 32
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A beamtime in numbers: lengths in m, thickness in mm, cross sections in 1/mm, detector values in ADU."""
-
-    title: str
-    growth: Growth = field(default_factory=Growth)
-    contrast_1_A2: float = 35.2e-6
-    # camera
-    shape: tuple[int, int] = (480, 480)
-    pixel_m: float = 354.1667e-6
-    distance_m: float = 1.0
-    centre_px: tuple[float, float] = (240.3, 238.6)
-    energy_keV: float = 18.0
-    polarization: float = 0.97
-    # detector
-    gain: float = 1.6
-    pedestal: float = 10.0
-    read_noise: float = 2.0
-    saturation: int = 65000
-    # beam: photons/s that would be counted before the sample, and what the uncalibrated monitors make of a photon
-    beam_photons_s: float = 1.8e11
-    monitor_per_photon: float = 1.073
-    monitor_counts_s: float = 2e7
-    transmissions: Mapping[str, float] = field(
-        default_factory=lambda: {"cdse": 0.42, "water": 0.30, "empty": 0.46, "agbh": 0.35, "dark": 0.0}
-    )
-    # sample and cells
-    solvent_1_mm: float = 7e-3
-    window_flat: float = 5e-3
-    window_porod_nm4: float = 1e-5
-    rings: tuple[float, float] = (0.05, 0.025)
-    sample_mm: Uncertain = _FOUR_MM
-    water_mm: Uncertain = _FOUR_MM
-    water_1_mm: Uncertain = _WATER_1_MM
-    # timing of the scan (Prins SI, S1.4) and of the references; one frame in `1/before_share` is before the injection
-    frames: int = 575
-    exposure_s: float = 0.075
-    wait_s: float = 0.022
-    wait_growth: float = 1.015
-    before_share: float = 80 / 575
-    reference_s: float = 1.0
-    references: Mapping[str, int] = field(default_factory=lambda: {"water": 5, "empty": 5, "dark": 10, "agbh": 1})
-    # a P21.2-like sweep: constant exposure and period, and how long it lasts
-    sweep_exposure_s: float = 0.1
-    sweep_s: float = 1200.0
-
-    @property
-    def wavelength_m(self) -> float:
-        """Wavelength of the beam."""
-        return _KEV_M / self.energy_keV
 
 
 # --- timing and beam -------------------------------------------------------------------------------------------------
@@ -182,8 +47,9 @@ def growth_for_span(n: int, exposure_s: float, wait_s: float, last_start_s: floa
     """
     from scipy.optimize import brentq
 
-    if n * (exposure_s + wait_s) >= last_start_s:
-        most = int(last_start_s / (exposure_s + wait_s))
+    period_s = exposure_s + wait_s
+    if n * period_s - exposure_s >= last_start_s:
+        most = int((last_start_s + exposure_s) / period_s + 1e-9)
         raise BadInput(f"{n} frames do not fit into {last_start_s:.0f} s; simulate at most {most}")
 
     def late(growth: float) -> float:
@@ -291,7 +157,7 @@ def build_detector(scenario: Scenario, seed: int) -> Detector:
     odd = rng.permutation(ny * nx)[: max(ny * nx // 1500, 2)].reshape(-1)
     hot, dead = np.zeros((2, *shape), dtype=bool)
     hot.flat[odd[::2]], dead.flat[odd[1::2]] = True, True
-    level = np.where(hot, rng.uniform(5e3, 5e4, shape), scenario.pedestal + 0.4 * (x + y * (1 - y)))
+    level = np.where(hot, rng.uniform(5e3, 5e4, shape), scenario.pedestal + scenario.dark_adu * (x + y * (1 - y)))
     return Detector(
         flat=flat,
         live=~(beamstop(shape, scenario.centre_px) | gap | dead),

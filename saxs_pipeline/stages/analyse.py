@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from saxs_pipeline.reaction import BuildUp, Phase, SeriesAnalysis
-from saxs_pipeline.science import quantities as science
 from saxs_pipeline.science import timeseries
 from saxs_pipeline.science.buildup import (
     Delay,
@@ -21,7 +20,9 @@ from saxs_pipeline.science.buildup import (
     share,
     with_scatter,
 )
+from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.determination import determined
+from saxs_pipeline.science.distributions import mean_volume, mean_volume_by
 from saxs_pipeline.science.joint import CurveErrors, JointSeries, expected_covariance, shared_response
 from saxs_pipeline.science.leastsquares import Points
 from saxs_pipeline.stages.fit import poor, signal_to_noise
@@ -42,6 +43,11 @@ the error of one frame, and common to all, so that averages keep it."""
 RUNS = 24
 """Runs of frames through which c, R₀ and s are smoothed, to evaluate errors that do not follow the noise."""
 
+HELD_NOTE = "no growth exponent, no focusing rate: radius or spread were held or tied"
+
+HELD = 1e-5
+"""Relative error that stands for none where a size was held or tied: far below all others."""
+
 FEWEST = 5
 """Sound frames that a series needs."""
 
@@ -59,11 +65,12 @@ def analyse(curves: Curves, fits: FitTable, quantities: Quantities, model: Float
     if len(series.time_s) < FEWEST:
         return _nothing(f"{len(rows)} frames after the injection have a size: too few for an analysis of the series")
     per_volume = _yield_per_volume(fits, quantities, rows)
-    points = _points(series, per_volume if math.isfinite(per_volume) else 1.0)
+    points = _points(series, per_volume if math.isfinite(per_volume) else 1.0, fits.model.distribution)
     laws = _laws(points, _quiet(curves, fits, quantities))
     shown = _Shown(bool(np.isfinite(quantities.c_nc_umol_L.value[rows]).any()), math.isfinite(per_volume))
     doubts = ("more than half of the fits are poor: the errors here are too small, too",)
-    return _report(points, laws, shown, doubts if poor(fits)[rows].mean() > 0.5 else ())
+    said = doubts if poor(fits)[rows].mean() > 0.5 else ()
+    return _report(points, laws, shown, said, sized=fits.model.sizes_are_free)
 
 
 def _nothing(note: str) -> SeriesAnalysis:
@@ -84,8 +91,9 @@ def _after_injection(curves: Curves, quantities: Quantities) -> Bools:
 def _sound(curves: Curves, fits: FitTable, quantities: Quantities) -> Bools:
     """Frames whose c, R₀ and s are known."""
     sized = np.array([UNSIZED.isdisjoint(flag.split("|")) for flag in quantities.flags])
-    known = np.isfinite(fits.values).all(axis=1) & np.isfinite(fits.covariance).all(axis=(1, 2))
-    positive = (np.diagonal(fits.covariance, axis1=1, axis2=2) > 0).all(axis=1) & (fits.values[:, C] > 0)
+    known = np.isfinite(fits.values[:, :3]).all(axis=1) & np.isfinite(fits.covariance[:, :3, :3]).all(axis=(1, 2))
+    variances = np.diagonal(fits.covariance, axis1=1, axis2=2)[:, :3]
+    positive = ((variances > 0) | ~fits.free[:, :3]).all(axis=1) & (fits.values[:, C] > 0)
     return np.asarray(_after_injection(curves, quantities) & fits.converged & sized & known & positive)
 
 
@@ -120,8 +128,11 @@ def _joint_series(curves: Curves, fits: FitTable, quantities: Quantities, model:
     window = _window(model)
     errors = CurveErrors.of(curves, rows, window)
     smooth = _smoothed(np.log(quantities.time_s[rows]), fits.values[rows])
-    response = shared_response(errors, smooth, fits.amplitude)
-    covariance = expected_covariance(errors, smooth, fits.amplitude)
+    spheres, free = CurveModel.of(fits.model), fits.free[rows]
+    response = shared_response(errors, smooth, spheres, free)
+    covariance = expected_covariance(errors, smooth, spheres, free)
+    if not fits.model.sizes_are_free:  # the joint covariance must be definite; σ_r is not looked at then
+        covariance[:, [R, S], [R, S]] += (HELD * smooth[:, [R, S]]) ** 2
     bias = BIAS * covariance[:, :, C] / smooth[:, C : C + 1]
     return JointSeries(
         quantities.time_s[rows],
@@ -132,11 +143,13 @@ def _joint_series(curves: Curves, fits: FitTable, quantities: Quantities, model:
 
 
 def _smoothed(logarithm: Floats, values: Floats) -> Floats:
-    """Straight lines in ln t through runs of frames, (n, 4): where errors are evaluated. c stays positive."""
+    """Values (n, p) with straight lines in ln t through runs of frames for the first population and the constant: where
+    errors are evaluated. c stays positive.
+    """
     smooth = values.copy()
     for run in np.array_split(np.arange(len(values)), max(min(RUNS, len(values) // 3), 1)):
         columns = np.stack([np.ones(len(run)), logarithm[run]], axis=-1)
-        smooth[run] = columns @ (np.linalg.pinv(columns) @ values[run])
+        smooth[run, :4] = columns @ (np.linalg.pinv(columns) @ values[run, :4])
         smooth[run, C] = np.maximum(smooth[run, C], 0.3 * values[run, C].mean()) if len(run) else 0.0
     return smooth
 
@@ -177,16 +190,17 @@ class _Series:
 
 def _yield_per_volume(fits: FitTable, quantities: Quantities, rows: Ints) -> float:
     """Yield per c⟨V⟩ (µmol/L nm³), one number for a series; NaN without a yield."""
-    c, r, s, _ = fits.values[rows].T
-    return float(np.median(quantities.yield_.value[rows] / (c * science.mean_volume(r, s))))
+    c, r, s = fits.values[rows, :3].T
+    return float(np.median(quantities.yield_.value[rows] / (c * mean_volume(r, s, fits.model.distribution))))
 
 
-def _points(series: JointSeries, per_volume: float) -> _Series:
+def _points(series: JointSeries, per_volume: float, distribution: str) -> _Series:
     """Points of c, of c⟨V⟩ times per_volume, of r and of s."""
     c, r, s = series.values.T
-    n = len(c)
+    n, volume = len(c), mean_volume(r, s, distribution)
+    by_radius, by_variance = mean_volume_by(r, s, distribution)
     joint = series.joint().reshape(n, 3, n, 3)
-    gradient = 4 * math.pi / 3 * per_volume * np.stack([r**3 + 3 * r * s, 3 * c * (r * r + s), 3 * c * r], axis=-1)
+    gradient = per_volume * np.stack([volume, c * by_radius, c * by_variance], axis=-1)
     covariance = np.einsum("ia,iajb,jb->ij", gradient, joint, gradient, optimize=True)
 
     def points(k: int) -> Points:
@@ -194,7 +208,7 @@ def _points(series: JointSeries, per_volume: float) -> _Series:
 
     return _Series(
         points(C),
-        Points(series.time_s, per_volume * c * science.mean_volume(r, s), 0.5 * (covariance + covariance.T)),
+        Points(series.time_s, per_volume * c * volume, 0.5 * (covariance + covariance.T)),
         points(R),
         points(S),
         np.einsum("ijb,jb->ij", joint[:, C], gradient),
@@ -290,12 +304,13 @@ def _crystals_law(points: Points, delay: Delay | None) -> tuple[LawFit | None, t
     return determined(law, points, "the yield")
 
 
-def _report(points: _Series, laws: _Laws, shown: _Shown, doubts: tuple[str, ...]) -> SeriesAnalysis:
-    """All findings in one."""
+def _report(points: _Series, laws: _Laws, shown: _Shown, doubts: tuple[str, ...], *, sized: bool) -> SeriesAnalysis:
+    """All findings in one; sized: radius and spread were fitted."""
     phases = timeseries.find_phases(points.crystals, laws.landmarks)
-    exponent, notes = _exponent(points, phases)
-    focusing_time, focusing = timeseries.focusing_rate(points.variance)
-    if not len(focusing_time):
+    exponent, notes = _exponent(points, phases) if sized else (None, (HELD_NOTE,))
+    none = np.zeros(0)
+    focusing_time, focusing = timeseries.focusing_rate(points.variance) if sized else (none, Estimate(none, none, none))
+    if sized and not len(focusing_time):
         notes = (*notes, "no focusing rate: σ_r is not resolved, or the frames are too few")
     hidden = [
         _hidden(name, why, fit)

@@ -17,9 +17,10 @@ from saxs_pipeline.kinetic_config import UNITS, KineticModel
 from saxs_pipeline.reaction import Comparison, KineticParameter
 from saxs_pipeline.science.apparent import View, as_seen, one_step
 from saxs_pipeline.science.completion import all_monomers, completion
+from saxs_pipeline.science.curvemodel import CurveModel
+from saxs_pipeline.science.distributions import mean_volume
 from saxs_pipeline.science.joint import CurveErrors, joint_covariance, shared_response
 from saxs_pipeline.science.population import at, simulate
-from saxs_pipeline.science.quantities import mean_volume
 from saxs_pipeline.stages.degenerate import unresolved
 from saxs_pipeline.stages.fit import POOR
 from saxs_pipeline.stages.kinetic_fit import KineticFit, fit_model
@@ -39,7 +40,7 @@ MOST_FRAMES = 1000
 _NEIGHBOURS = 10
 """Frames to either side over which the shape of σ(q) is averaged."""
 
-_GOOD = frozenset({"ok", "sigma_upper_limit"})
+_GOOD = frozenset({"ok", "sigma_upper_limit", "at_limit"})
 _MODEL_COLUMNS = ("model_radius_nm", "model_sigma_nm", "model_c_umol_L", "model_yield")
 _CURVE_COLUMNS = ("curve_radius_nm", "curve_sigma_nm", "curve_c_umol_L", "curve_yield")
 
@@ -53,7 +54,7 @@ def compare(result: RunResult, model: KineticModel, fit: Sequence[str] = (), tit
     run = _complete(result)
     quantities = run.quantities
     rows = used_frames(run.fits, quantities)
-    view = _view(run.curves, rows, run.window)
+    view = _view(run.curves, rows, run.window, run.fits.model.distribution)
     measured = _measured(run, rows, view)
     place = {symbol: k for k, symbol in enumerate(model.symbols)}
     found = fit_model(measured, model, sorted(fit, key=lambda symbol: place.get(symbol, len(place))))
@@ -104,9 +105,12 @@ class Complete:
 def _complete(result: RunResult) -> Complete:
     if result.fits is None or result.quantities is None or result.model is None:
         raise BadInput("compare: the run has no fits; give it a `model` section")
-    if not np.isfinite(result.fits.amplitude):
+    if not result.fits.model.sizes_are_free:
+        raise BadInput("compare: radius or spread were held or tied (model.fixed, model.tied); run with both fitted")
+    amplitude = result.fits.model.populations[0].amplitude
+    if not np.isfinite(amplitude):
         raise BadInput("compare: the results are of an earlier version of this program; run again")
-    if result.curves.unit != "1/mm" or result.fits.amplitude == 1:
+    if result.curves.unit != "1/mm" or amplitude == 1:
         raise BadInput(
             "compare: the run has no absolute concentrations; give an absolute scale (`intensity`) and `sample`"
         )
@@ -121,7 +125,7 @@ def used_frames(fits: FitTable, quantities: Quantities) -> Ints:
     fluctuated up. Of more than MOST_FRAMES every k-th is taken. Raises BadInput if there is none.
     """
     plain = np.array([_GOOD.issuperset(flag.split("|")) for flag in quantities.flags])
-    finite = np.isfinite(fits.values).all(axis=1) & np.isfinite(fits.covariance).all(axis=(1, 2))
+    finite = np.isfinite(fits.values[:, :3]).all(axis=1) & np.isfinite(fits.covariance[:, :3, :3]).all(axis=(1, 2))
     after = np.flatnonzero(quantities.time_s > 0)
     after = after[np.argsort(quantities.time_s[after], kind="stable")]
     good = (plain & finite & fits.converged)[after]
@@ -136,9 +140,9 @@ def used_frames(fits: FitTable, quantities: Quantities) -> Ints:
     return np.asarray(rows[:: -(-rows.size // MOST_FRAMES)])
 
 
-def _view(curves: Curves, rows: Ints, window: Bools) -> View:
+def _view(curves: Curves, rows: Ints, window: Bools, distribution: str) -> View:
     sigma = np.where(np.isfinite(curves.intensity), curves.sigma, np.nan)
-    return View(curves.time_s[rows], curves.q_nm[window], _expected(sigma[rows][:, window]))
+    return View(curves.time_s[rows], curves.q_nm[window], _expected(sigma[rows][:, window]), distribution)
 
 
 def _expected(sigma: Floats) -> Floats:
@@ -166,10 +170,11 @@ def _measured(result: Complete, rows: Ints, view: View) -> Measured:
     curves, fits, quantities = result.curves, result.fits, result.quantities
     errors = CurveErrors.of(curves, rows, result.window)._replace(sigma=view.sigma)
     intensity = curves.intensity[rows][:, result.window]
-    response = shared_response(errors, fits.values[rows], fits.amplitude)
+    spheres, values, free = CurveModel.of(fits.model), fits.values[rows], fits.free[rows]
+    response = shared_response(errors, values, spheres, free)
 
     def linearised(model: Floats) -> tuple[Floats, Floats]:
-        return one_step(errors, intensity, reference=model, amplitude=fits.amplitude)
+        return one_step(errors, intensity, reference=model, model=spheres, values=values, free=free)
 
     return Measured(
         time_s=quantities.time_s[rows],

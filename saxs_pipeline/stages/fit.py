@@ -1,178 +1,189 @@
-"""Curves → fit table: one weighted Gaussian-sphere fit per frame, whole chunks at once."""
+"""Curves → fit table: one weighted fit of spheres per frame, whole chunks at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-
 import numpy as np
 
-from saxs_pipeline.config import Model
-from saxs_pipeline.science import batchfit
-from saxs_pipeline.science.batchfit import BatchFit
+from saxs_pipeline.model_config import Model
+from saxs_pipeline.science.batchfit import BatchFit, fit_frames
+from saxs_pipeline.science.curvemodel import CurveModel
+from saxs_pipeline.science.gram import Held
 from saxs_pipeline.science.joint import CurveErrors, factor_covariance
-from saxs_pipeline.types import FIT_COLUMNS, Bools, Curves, FitTable, Floats
+from saxs_pipeline.types import Bools, Curves, FitTable, Floats, Ints
 
 WEAK = 5.0
-"""Below this c/σ_c a frame's r and σ_r are not reported (science.md §2)."""
+"""Below this c/σ_c a population's r and σ_r are not reported, and with two the weaker is dropped (science.md §2)."""
 
-CLEAR = 2 * WEAK
-"""From this c/σ_c on a frame gives its size to weak ones: just above WEAK those pass whose size fluctuated up."""
-
-SHOULD_FIT = 20 * WEAK
-"""c/σ_c at a given size (20 times better known than with the size free) from which a failed fit is a failure."""
+THERE = 16.0
+"""Decrease of χ² by which a second population, with its c, R₀ and s, is there although c/σ_c is below WEAK: 0.1 %."""
 
 POOR = 2.0
 """From this χ²_red on (plus five of its standard deviations) the model does not describe the curve."""
 
-C, R, S2, B = range(4)
-SIZE = [R, S2]
 
-
-def fit(curves: Curves, model: Model, factor: float) -> tuple[FitTable, Floats]:
+def fit(curves: Curves, settings: Model, model: CurveModel) -> tuple[FitTable, Floats]:
     """Fit every frame; returns the table and the fitted curves (n, m), NaN outside the q window.
 
-    factor: I(q) in 1/mm per µmol/L and nm⁶ of ⟨P⟩ (formfactors.intensity_factor). Frames are independent of each
-    other: nothing here depends on the chunk they come in.
+    Of two populations, one that is not there (see `drop_missing`) is dropped, and its columns are NaN. Frames are
+    independent of each other: nothing here depends on the chunk they come in.
     """
-    window = _window(curves, model)
-    result = batchfit.fit_frames(
-        curves.q_nm[window],
-        np.ascontiguousarray(curves.intensity[:, window]),
-        np.ascontiguousarray(curves.sigma[:, window]),
-        factor=factor,
-        radius_nm=model.radius,
-        sigma_nm=model.sigma,
-    )
+    inside = window(curves, settings)
+    everything = np.ones(len(curves.index), dtype=bool)
+    result = fit_rows(curves, everything, inside, model)
+    if len(model.populations) > 1:
+        drop_missing(curves, inside, model, result)
     table = FitTable(
         index=curves.index,
         values=result.values,
-        covariance=result.covariance + _factor_covariance(curves, result, window, factor),
+        covariance=result.covariance,
+        free=result.free,
         chi2_red=result.chi2_red,
         n_points=result.n_points,
         converged=result.converged,
         flags=("",) * len(curves.index),
-        amplitude=factor,
+        model=model.spec,
+        others=(("",) * len(curves.index),) * (len(model.populations) - 1),
     )
-    return table, _spread(result.model, window)
+    table.covariance[:] += _factor_covariance(curves, table, inside, model)
+    return table, spread(result.model, inside)
 
 
-def _factor_covariance(curves: Curves, result: BatchFit, window: Bools, factor: float) -> Floats:
-    """What monitor and background's factor add to the covariance (n, 4, 4) of frames that can be good."""
-    added = np.zeros_like(result.covariance)
-    with np.errstate(invalid="ignore"):
-        clear = result.converged & (result.values[:, C] >= WEAK * np.sqrt(result.covariance[:, C, C]))
-    errors = CurveErrors.of(curves, clear, window)
-    added[clear] = factor_covariance(errors, result.values[clear], factor)
+def fit_rows(
+    curves: Curves,
+    rows: Bools,
+    inside: Bools,
+    model: CurveModel,
+    *,
+    held: Held | None = None,
+    start: Floats | None = None,
+) -> BatchFit:
+    """Fits of the frames `rows` (n,) in the window `inside` (m,); held and start as in `batchfit.fit_frames`."""
+    q, intensity, sigma = (
+        curves.q_nm[inside],
+        np.ascontiguousarray(curves.intensity[rows][:, inside]),
+        np.ascontiguousarray(curves.sigma[rows][:, inside]),
+    )
+    result = fit_frames(q, intensity, sigma, model, held=held, start=start)
+    lost = np.flatnonzero(~result.converged)
+    best = np.full(len(lost), np.inf)
+    some = None if held is None else {j: values[lost] for j, values in held.items()}
+    for limited in model.at_limits if lost.size else ():
+        begin = None if start is None else start[lost]
+        again = fit_frames(q, intensity[lost], sigma[lost], limited, held=some, start=begin)
+        _improve(result, again, lost, best)
+    return result
+
+
+def _improve(result: BatchFit, again: BatchFit, rows: Ints, best: Floats) -> None:
+    """Put fits in the place of those of `rows` that have none as good, χ²_red `best`: both in place.
+
+    Where there is no power law in the curve its exponent is anything, and without interference η wants to be negative:
+    such frames are fitted with it at an end of its range.
+    """
+    better = again.converged & (again.chi2_red < best)
+    best[better] = again.chi2_red[better]
+    for name in ("values", "covariance", "free", "chi2_red", "converged", "model"):
+        getattr(result, name)[rows[better]] = getattr(again, name)[better]
+
+
+def drop_missing(curves: Curves, inside: Bools, model: CurveModel, result: BatchFit) -> None:
+    """Fits with one population in frames where two are not both clearly there: the one that describes the curve better.
+
+    Where a second one improves χ² clearly although its c/σ_c is small, both stay: dropping it would bias the first. The
+    same where no fit with one succeeds; such frames are not converged unless the fit with both is, with one of them at
+    5 standard errors at least.
+    """
+    ratios = np.nan_to_num(np.stack([ratio(result.values, result.covariance, model, k) for k in (0, 1)]))
+    lost = ~(result.converged & (ratios >= WEAK).all(axis=0))
+    if not lost.any():
+        return
+    rows = np.flatnonzero(lost)
+    both = result.converged[rows] & (ratios[:, rows] >= WEAK).any(axis=0)
+    result.converged[rows] = both
+    freedom = np.maximum(result.n_points[rows] - result.free[rows].sum(axis=1), 1)
+    best = np.where(both, result.chi2_red[rows] * freedom + THERE, np.inf)
+    for k in (0, 1):
+        alone = CurveModel.of(model.alone(k))
+        one = fit_rows(curves, lost, inside, alone)
+        chi2 = one.chi2_red * (one.n_points - one.free.sum(axis=1))
+        found = one.converged & (np.nan_to_num(ratio(one.values, one.covariance, alone, 0)) >= WEAK) & (chi2 < best)
+        best[found] = chi2[found]
+        _take_over(result, rows[found], one, found, np.array(model.columns_of(alone, k)))
+
+
+def _take_over(result: BatchFit, rows: Ints, one: BatchFit, there: Bools, columns: Ints) -> None:
+    """Put fits of a model with some of the columns in the place of what is there."""
+    result.values[rows] = result.covariance[rows] = np.nan
+    result.free[rows] = False
+    result.values[np.ix_(rows, columns)] = one.values[there]
+    result.covariance[np.ix_(rows, columns, columns)] = one.covariance[there]
+    result.free[np.ix_(rows, columns)] = one.free[there]
+    result.chi2_red[rows], result.model[rows] = one.chi2_red[there], one.model[there]
+    result.converged[rows] = True
+
+
+def _factor_covariance(curves: Curves, fits: FitTable, inside: Bools, model: CurveModel) -> Floats:
+    """What monitor and background's factor add to the covariance (n, p, p) of frames that can be good."""
+    added = np.zeros_like(fits.covariance)
+    clear = fits.converged & np.any([signal_to_noise(fits, k) >= WEAK for k in range(len(model.populations))], axis=0)
+    errors = CurveErrors.of(curves, clear, inside)
+    added[clear] = factor_covariance(errors, fits.values[clear], model, fits.free[clear])
     return added
 
 
-def signal_to_noise(fits: FitTable) -> Floats:
-    """c/σ_c per frame, (n,); NaN where the fit gave none."""
-    variance = fits.covariance[:, C, C]
-    ratio: Floats = np.full(len(fits.index), np.nan)
-    np.divide(fits.values[:, C], np.sqrt(np.maximum(variance, 0.0)), out=ratio, where=variance > 0)
-    return ratio
+def ratio(values: Floats, covariance: Floats, model: CurveModel, population: int) -> Floats:
+    """c/σ_c of a population in each of n fits; NaN where there is none."""
+    c = model.places(population)[0]
+    variance = covariance[:, c, c]
+    found: Floats = np.full(len(values), np.nan)
+    with np.errstate(invalid="ignore"):
+        there = variance > 0
+    np.divide(values[:, c], np.sqrt(np.where(there, variance, 1.0)), out=found, where=there)
+    return found
 
 
-def negative_variance(fits: FitTable) -> Bools:
+def signal_to_noise(fits: FitTable, population: int = 0) -> Floats:
+    """c/σ_c of a population per frame, (n,); NaN where the fit gave none."""
+    return ratio(fits.values, fits.covariance, CurveModel.of(fits.model), population)
+
+
+def negative_variance(fits: FitTable, population: int = 0) -> Bools:
     """Frames whose s = σ_r² lies more than two standard errors below zero, where r and its error mean nothing."""
-    return fits.converged & (fits.values[:, S2] < -2 * np.sqrt(fits.covariance[:, S2, S2]))
+    s = fits.model.places(population)[2]
+    with np.errstate(invalid="ignore"):
+        below = fits.values[:, s] < -2 * np.sqrt(fits.covariance[:, s, s])
+    return np.asarray(fits.converged & below)
 
 
-def good(fits: FitTable) -> Bools:
-    """Frames whose r and σ_r are reported: converged, c/σ_c ≥ 5, and s not significantly negative."""
-    return fits.converged & (signal_to_noise(fits) >= WEAK) & ~negative_variance(fits)
+def good(fits: FitTable, population: int = 0) -> Bools:
+    """Frames in which a population's r and σ_r are reported: converged, c/σ_c ≥ 5, s not significantly negative."""
+    return fits.converged & (signal_to_noise(fits, population) >= WEAK) & ~negative_variance(fits, population)
 
 
 def poor(fits: FitTable) -> Bools:
     """Frames whose curve the model does not describe: the errors of their parameters are then too small."""
-    spread = np.sqrt(2 / np.maximum(fits.n_points - len(FIT_COLUMNS), 1))
-    return fits.chi2_red > POOR + 5 * spread
+    spread = np.sqrt(2 / np.maximum(fits.n_points - fits.free.sum(axis=1), 1))
+    return np.asarray(fits.chi2_red > POOR + 5 * spread)
 
 
-def refit_weak(
-    curves: Curves, fits: FitTable, model_curves: Floats, model: Model, factor: float
-) -> tuple[FitTable, Floats]:
-    """Second pass over the whole series: c of frames that are not good, with R₀ and s of the first clearly good one.
-
-    Flags such frames "weak"; or "not_converged" or "negative_variance" where the signal is there, and the free fit
-    failed all the same.
-    """
-    strong, negative = good(fits), negative_variance(fits)
-    again = ~strong & curves.usable
-    if not again.any():
-        return fits, model_curves
-    values, covariance = fits.values.copy(), fits.covariance.copy()
-    chi2, curves_fitted = fits.chi2_red.copy(), model_curves.copy()
-    values[again] = covariance[again] = np.nan
-    curves_fitted[again] = np.nan
-    ratio = np.zeros(len(again))
-    if strong.any():
-        first = _size_giver(fits, strong)
-        size, spread = fits.values[first, SIZE], fits.covariance[first][np.ix_(SIZE, SIZE)]
-        result = _at_size(curves, again, model, factor, size)
-        held = _held_covariance(lambda at: _at_size(curves, again, model, factor, at).values, size, spread)
-        errors = CurveErrors.of(curves, again, _window(curves, model))
-        held += factor_covariance(errors, result.values, factor, free=(C, B))
-        values[again], covariance[again], chi2[again] = result.values, result.covariance + held, result.chi2_red
-        curves_fitted[again] = _spread(result.model, _window(curves, model))
-        ratio[again] = result.values[:, C] / np.sqrt(result.covariance[:, C, C])
-    failed = np.where(negative, "negative_variance", np.where(fits.converged, "weak", "not_converged"))
-    clear = ratio > SHOULD_FIT if strong.any() else ~fits.converged  # without a good frame only the fit itself tells
-    words = np.where(again, np.where(clear, failed, "weak"), "")
-    table = replace(
-        fits,
-        values=values,
-        covariance=covariance,
-        chi2_red=chi2,
-        flags=tuple(map(str, words)),
-    )
-    return table, curves_fitted
+def at_limit(fits: FitTable) -> Bools:
+    """Frames in which an exponent or a volume fraction could not be fitted, and is at an end of its range."""
+    found = np.zeros(len(fits.index), dtype=bool)
+    for name, ends in (("exponent", fits.model.power_law), ("volume_fraction", fits.model.volume_fraction)):
+        if ends is not None and ends[0] < ends[1]:
+            found |= fits.converged & ~fits.free[:, fits.model.columns.index(name)]
+    sized = [place for k in range(len(fits.model.populations)) for place in fits.model.places(k)[1:]]
+    return found & fits.free[:, sized].any(axis=1)
 
 
-def _size_giver(fits: FitTable, strong: Bools) -> int:
-    """The first good frame that is clearly above the limit, else the first good one."""
-    clear = strong & (signal_to_noise(fits) >= CLEAR)
-    return int(np.flatnonzero(clear if clear.any() else strong)[0])
-
-
-def _at_size(curves: Curves, rows: Bools, model: Model, factor: float, size: Floats) -> BatchFit:
-    """Fits of c and b with (R₀, s) = size, whose rows of the covariance are zero: taken over, not fitted."""
-    window = _window(curves, model)
-    result = batchfit.fit_amplitudes(
-        curves.q_nm[window],
-        np.ascontiguousarray(curves.intensity[rows][:, window]),
-        np.ascontiguousarray(curves.sigma[rows][:, window]),
-        factor=factor,
-        radius_nm=float(size[0]),
-        variance_nm2=float(size[1]),
-    )
-    result.covariance[:, SIZE, :] = result.covariance[:, :, SIZE] = 0.0
-    return result
-
-
-def _held_covariance(values_at: Callable[[Floats], Floats], size: Floats, spread: Floats) -> Floats:
-    """What the covariance `spread` (2, 2) of the size taken over means for the parameters: J · spread · Jᵀ, (k, 4, 4).
-
-    J by central differences, a hundredth of a standard error to either side.
-    """
-    steps = 0.01 * np.sqrt(np.diagonal(spread))
-    columns = []
-    for k, step in enumerate(steps):
-        shift = np.where(np.arange(2) == k, step, 0.0)
-        columns.append((values_at(size + shift) - values_at(size - shift)) / (2 * step))
-    jacobian = np.stack(columns, axis=-1)
-    product: Floats = np.einsum("nik,kl,njl->nij", jacobian, spread, jacobian)
-    return product
-
-
-def _window(curves: Curves, model: Model) -> Bools:
-    inside: Bools = (curves.q_nm >= model.q_min) & (curves.q_nm <= model.q_max)
+def window(curves: Curves, settings: Model) -> Bools:
+    """Bins that are fitted, (m,)."""
+    inside: Bools = (curves.q_nm >= settings.q_min) & (curves.q_nm <= settings.q_max)
     return inside
 
 
-def _spread(fitted: Floats, window: Bools) -> Floats:
-    full = np.full((len(fitted), len(window)), np.nan)
-    full[:, window] = fitted
+def spread(fitted: Floats, inside: Bools) -> Floats:
+    """Curves in the window as curves at every q, NaN outside."""
+    full = np.full((len(fitted), len(inside)), np.nan)
+    full[:, inside] = fitted
     return full

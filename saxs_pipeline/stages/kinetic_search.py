@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from saxs_pipeline.science.quantities import mean_volume
+from saxs_pipeline.science.distributions import mean_volume
 from saxs_pipeline.stages.kinetic_problem import REACH, Problem, Residual, descend, working_point
 from saxs_pipeline.types import Floats
 

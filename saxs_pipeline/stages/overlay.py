@@ -7,8 +7,9 @@ import math
 import numpy as np
 
 from saxs_pipeline.reaction import Aliquots, ScaledAliquots
+from saxs_pipeline.science.curvemodel import CurveModel
+from saxs_pipeline.science.distributions import mean_volume, mean_volume_by
 from saxs_pipeline.science.joint import CurveErrors, independent_covariance, shared_response
-from saxs_pipeline.science.quantities import mean_volume
 from saxs_pipeline.types import BadInput, Bools, Floats, Ints, Quantities, RunResult, Uncertain
 
 NEIGHBOURS = 4
@@ -116,9 +117,12 @@ def _series_errors(result: RunResult, quantities: Quantities, near: Ints, weight
     curves, fits = result.curves, result.fits
     window = np.asarray(np.isfinite(result.model).any(axis=0))
     values, covariance = fits.values[frames], fits.covariance[frames][:, :3, :3]
-    response = shared_response(CurveErrors.of(curves, frames, window), values, fits.amplitude)
+    errors = CurveErrors.of(curves, frames, window)
+    response = shared_response(errors, values, CurveModel.of(fits.model), fits.free[frames])
     own = np.linalg.cholesky(independent_covariance(covariance, response))
-    gradient = _gradient(values, quantities.c_nc_umol_L.value[frames], quantities.yield_.value[frames])
+    gradient = _gradient(
+        values, quantities.c_nc_umol_L.value[frames], quantities.yield_.value[frames], fits.model.distribution
+    )
     by_frame = np.zeros((len(near), 2, len(frames), 3))
     aliquot = np.arange(len(near))[:, None]
     by_frame[aliquot, :, place] = np.swapaxes(weights, 1, 2)[..., None] * (gradient @ own)[place]
@@ -126,11 +130,11 @@ def _series_errors(result: RunResult, quantities: Quantities, near: Ints, weight
     return np.concatenate([by_frame.reshape(len(near), 2, -1), common], axis=-1)
 
 
-def _gradient(values: Floats, c: Floats, yield_: Floats) -> Floats:
+def _gradient(values: Floats, c: Floats, yield_: Floats, distribution: str) -> Floats:
     """Derivatives (n, 2, 3) of c and yield by the fitted (c, R₀, s); yield ∝ c⟨V⟩. NaN where either is unknown."""
-    fitted, radius, variance, _ = values.T
-    relative = 4 * math.pi / mean_volume(radius, variance)
-    by_yield = [1 / fitted, relative * (radius**2 + variance), relative * radius]
+    fitted, radius, variance = values[:, :3].T
+    volume = mean_volume(radius, variance, distribution)
+    by_yield = [1 / fitted, *(by / volume for by in mean_volume_by(radius, variance, distribution))]
     none = np.zeros_like(c)
     return np.stack([np.stack([c / fitted, none, none], -1), yield_[:, None] * np.stack(by_yield, -1)], axis=1)
 

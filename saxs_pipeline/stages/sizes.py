@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
-from saxs_pipeline.config import Sample
+from saxs_pipeline.sample_config import Sample
 from saxs_pipeline.science import sizes
+from saxs_pipeline.science.formfactors import intensity_factor
 from saxs_pipeline.science.size_inversion import radius_grid
 from saxs_pipeline.size_distribution import SIZE_COLUMNS, SizeDistributions
 from saxs_pipeline.sizes_config import Sizes
-from saxs_pipeline.stages.quantify import amplitude_factor, contrast_1_A2
-from saxs_pipeline.types import Curves
+from saxs_pipeline.stages.quantify import contrast_1_A2
+from saxs_pipeline.types import Curves, Uncertain
 
 _FRACTION, _BACKGROUND = (SIZE_COLUMNS.index(name) for name in ("volume_fraction", "background_1_mm"))
 
@@ -25,20 +27,28 @@ def size_distributions(
     Volume fractions need an absolute scale and a contrast: without, the density has an arbitrary unit, and total and
     background are NaN. The error of a frame's own monitor reading is in that of the total.
     """
+    contrast = _contrast(sample, energy_keV) if curves.unit == "1/mm" else None
     inside = (curves.q_nm >= settings.q_min) & (curves.q_nm <= settings.q_max) & (curves.q_nm > 0)
     found = sizes.invert(
         curves.q_nm[inside],
         np.where(curves.usable[:, None], curves.intensity, np.nan)[:, inside],
         curves.sigma[:, inside],
         radius_grid(*settings.radius, settings.bins, settings.spacing),
-        factor=amplitude_factor(sample, energy_keV),
+        factor=1.0 if contrast is None else intensity_factor(contrast.value),
     )
     values, errors = found.values.copy(), found.errors.copy()
     errors[:, _FRACTION] = np.hypot(errors[:, _FRACTION], curves.factor_rel * np.abs(values[:, _FRACTION]))
     if curves.unit != "1/mm":
         values[:, _BACKGROUND] = errors[:, _BACKGROUND] = np.nan
-    if sample is None or curves.unit != "1/mm":
+    if contrast is None:
         values[:, _FRACTION] = errors[:, _FRACTION] = np.nan
         return replace(found, values=values, errors=errors)
-    scale_rel = float(np.hypot(curves.scale_rel, 2 * contrast_1_A2(sample, energy_keV).relative))
+    scale_rel = math.hypot(curves.scale_rel, 2 * contrast.relative)
     return replace(found, values=values, errors=errors, scale_rel=scale_rel, absolute=True)
+
+
+def _contrast(sample: Sample | None, energy_keV: float | None) -> Uncertain | None:
+    """In 1/Å²; None of samples whose populations have contrasts of their own: one curve cannot tell them apart."""
+    if sample is None or (sample.contrast is None and (sample.particle is None or sample.solvent is None)):
+        return None
+    return contrast_1_A2(sample, energy_keV)

@@ -30,6 +30,7 @@ from saxs_pipeline.types import (
     ScaleFactor,
     Uncertain,
 )
+from tests.spheres import gaussian_model
 
 AMPLITUDE = 7.4617e-6  # mm⁻¹ per µmol/L and nm⁶ at Δρ = 35.2e-6 Å⁻²
 HOSTILE_TITLE = 'CdSe <script>alert(1)</script> & "run" 7'
@@ -162,10 +163,12 @@ def make_result(n, m=200, seed=3):
         curves.index,
         values,
         np.full((n, 4, 4), 1e-4) * np.eye(4),
+        np.ones((n, 4), dtype=bool),
         quantities.chi2_red,
         np.full(n, m - 1),
         np.isfinite(quantities.chi2_red),
         tuple("" if f == "ok" else f for f in quantities.flags),
+        gaussian_model(1.0).spec,
     )
     background = Background(0.004 / (1 + curves.q_nm), curves.shared, "frames 0-9, mean of 10")
     scale = ScaleFactor(Uncertain(3.217e-7, 3.9e-9), "water", (1.0, 3.5), 0.4, 1.05, 0.0031, CONTRIBUTIONS)
@@ -269,9 +272,9 @@ def only(result, keep):
         notes=tuple(c.notes[i] for i in keep),
     )
     fits = FitTable(
-        t.index[keep], t.values[keep], t.covariance[keep],
+        t.index[keep], t.values[keep], t.covariance[keep], t.free[keep],
         t.chi2_red[keep], t.n_points[keep], t.converged[keep],
-        tuple(t.flags[i] for i in keep),
+        tuple(t.flags[i] for i in keep), t.model,
     )  # fmt: skip
     estimates = [
         Estimate(*(a[keep] for a in getattr(q, name)))

@@ -4,14 +4,18 @@ import threading
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
+import matplotlib as mpl
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from saxs_pipeline.outputs import plots
+from saxs_pipeline.outputs.figure_files import _join_minor_ticks
 from saxs_pipeline.outputs.plot_curves import choose_frames, draw_curves, draw_residuals
 from saxs_pipeline.outputs.plot_series import draw_concentration_yield
-from saxs_pipeline.outputs.plot_style import time_axis
+from saxs_pipeline.outputs.plot_style import RC, time_axis
 from saxs_pipeline.types import Estimate
 from tests.outputs.known_run import make_result, only
 
@@ -147,3 +151,23 @@ def test_curves_are_chosen_evenly_in_log_time_among_good_frames(result):
 def test_curves_follow_the_users_choice_without_bad_frames(result):
     assert choose_frames(result, (35, 13, 20)).tolist() == [20, 35]
     assert choose_frames(result, range(40)).size == 8
+
+
+def test_minor_ticks_in_one_line_look_as_they_did_one_by_one():
+    """Two panels that share a logarithmic axis, ticks inward and outward, on both sides and on one."""
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(2, 2))
+        upper, lower = figure.subplots(2, 1, sharex=True)
+        upper.set(xscale="log", xlim=(0.3, 7e3), yscale="log", ylim=(2, 300))
+        lower.tick_params(which="both", direction="out", top=False)
+        before = drawn(figure)
+        _join_minor_ticks(figure)
+        assert not len(upper.xaxis.get_minorticklocs()) and not len(lower.xaxis.get_minorticklocs())
+        np.testing.assert_array_equal(drawn(figure), before)
+
+
+def drawn(figure):
+    """Pixels of a figure."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())

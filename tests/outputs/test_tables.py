@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from saxs_pipeline.outputs import tables
+from saxs_pipeline.outputs import numbers, tables
 from saxs_pipeline.types import BadInput
 from tests.outputs.known_run import BAD_FRAMES, only
 
@@ -96,7 +96,7 @@ def test_summary_counts_frames_and_reports_the_last_good_one(result):
     assert "all_zero: 1" in rows["flagged"]
     assert rows["last reported frame"].startswith("39, at ")
     r = result.quantities.radius_nm
-    assert rows["radius r"] == tables.plus_minus(r.value[39], r.statistical[39], unit="nm")
+    assert rows["radius r"] == numbers.plus_minus(r.value[39], r.statistical[39], unit="nm")
     assert rows["concentration c_NC"].count("±") == 2
     assert rows["absolute scale"].startswith("(3.217 ± 0.039)·10⁻⁷ (water)")
     assert "slope 0.40 σ (+0.31% across it), χ²_red 1.05" in rows["absolute scale"]
@@ -129,4 +129,4 @@ def test_summary_says_when_no_radius_is_reported(result, frames):
     ],
 )
 def test_values_are_rounded_to_two_digits_of_the_uncertainty(arguments, text):
-    assert tables.plus_minus(*arguments) == text
+    assert numbers.plus_minus(*arguments) == text

@@ -14,6 +14,7 @@ from saxs_pipeline.science import apparent, batchfit
 from saxs_pipeline.science.formfactors import gaussian_spheres
 from saxs_pipeline.science.joint import CurveErrors
 from saxs_pipeline.science.population import simulate
+from tests.spheres import gaussian_model
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -70,6 +71,11 @@ def test_strength_and_masked_points_do_not_matter():
     np.testing.assert_allclose(seen[2], outside, rtol=1e-8)
 
 
+def of_model(n, amplitude=7.4617e-6):
+    model = gaussian_model(amplitude, (0.5, 3.0), (0.005, 0.5))
+    return {"model": model, "values": np.zeros((n, 4)), "free": np.ones((n, 4), dtype=bool)}
+
+
 def test_one_step_from_the_truth_is_unbiased_where_fits_are_not():
     """Frames so weak that c and R lie on a curved band: the mean of many steps is the truth, the scatter as stated."""
     n, truth, amplitude = 4000, np.array([30.0, 1.03, 0.05**2]), 7.4617e-6
@@ -82,7 +88,7 @@ def test_one_step_from_the_truth_is_unbiased_where_fits_are_not():
     for block in np.array_split(np.arange(n), 20):
         known = CurveErrors(Q, rows[block], 0 * rows[block], 0 * rows[block], nothing)
         reference = np.tile(truth, (block.size, 1))
-        step, joint = apparent.one_step(known, curves[block], reference=reference, amplitude=amplitude)
+        step, joint = apparent.one_step(known, curves[block], reference=reference, **of_model(block.size))
         values.append(step)
         errors.append(np.sqrt(np.diagonal(joint)).reshape(-1, 3))
     error = np.concatenate(errors)[0]
@@ -90,7 +96,7 @@ def test_one_step_from_the_truth_is_unbiased_where_fits_are_not():
     pulls = (np.concatenate(values) - truth) / error
     assert np.abs(pulls.mean(axis=0)).max() < 4 / np.sqrt(n)
     np.testing.assert_allclose(pulls.std(axis=0), 1, atol=4 / np.sqrt(2 * n))
-    fits = batchfit.fit_frames(Q, curves, rows, factor=amplitude, radius_nm=(0.5, 3.0), sigma_nm=(0.005, 0.5))
+    fits = batchfit.fit_frames(Q, curves, rows, of_model(n)["model"])
     of_fits = (fits.values[:, :3] - truth) / np.sqrt(np.diagonal(fits.covariance, axis1=1, axis2=2)[:, :3])
     assert np.abs(of_fits[fits.converged].mean(axis=0)).max() > 0.1
 
@@ -101,9 +107,9 @@ def test_one_step_ends_where_the_fit_does():
     pattern = amplitude * truth[:, :1] * gaussian_spheres(Q, truth[:, 1], truth[:, 2])[0]
     sigma = np.where(Q < 0.25, np.nan, np.full((2, Q.size), 1e-4))
     curves = np.where(Q < 0.25, np.nan, pattern + np.random.default_rng(4).normal(0, 1e-4, pattern.shape))
-    fit = batchfit.fit_frames(Q, curves, sigma, factor=amplitude, radius_nm=(0.5, 3.0), sigma_nm=(0.005, 0.5))
+    fit = batchfit.fit_frames(Q, curves, sigma, of_model(2)["model"])
     known = CurveErrors(Q, sigma, np.full(sigma.shape, 3e-5), np.zeros(sigma.shape), np.zeros(Q.size))
-    values, joint = apparent.one_step(known, curves, reference=fit.values[:, :3], amplitude=amplitude)
+    values, joint = apparent.one_step(known, curves, reference=fit.values[:, :3], **of_model(2))
     errors = np.sqrt(np.diagonal(fit.covariance, axis1=1, axis2=2)[:, :3])
     assert (np.abs(values - fit.values[:, :3]) < 0.05 * errors).all()
     np.testing.assert_allclose(joint[3:, 3:], fit.covariance[1, :3, :3], rtol=1e-6, atol=1e-12)

@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saxs_pipeline.science.batchfit import BatchFit, fit_amplitudes, fit_frames
+from saxs_pipeline.science.batchfit import BatchFit, fit_frames
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor, sphere
 from saxs_pipeline.types import BadInput
+from tests.spheres import gaussian_model
 
 FACTOR = intensity_factor(35.2e-6)
-SEARCH = {"factor": FACTOR, "radius_nm": (0.5, 5.0), "sigma_nm": (0.03, 0.6)}
-FIELDS = ("values", "covariance", "chi2_red", "n_points", "converged", "model")
+MODEL = gaussian_model(FACTOR)
+FIELDS = ("values", "covariance", "free", "chi2_red", "n_points", "converged", "model")
 Q = np.linspace(0.15, 5.0, 200)
 
 
@@ -41,7 +42,7 @@ def errors(fit: BatchFit):
 def test_exact_curves_are_recovered():
     truth = np.array([[25, 2.22, 0.13**2, 1e-3], [0.5, 1.2, 0.2**2, 0.0], [8.0, 4.0, 0.1**2, -2e-3]])
     intensity = curves(truth[:, 0], truth[:, 1], np.sqrt(truth[:, 2]), truth[:, 3])
-    fit = fit_frames(Q, intensity, np.full_like(intensity, 1e-4), **SEARCH)
+    fit = fit_frames(Q, intensity, np.full_like(intensity, 1e-4), MODEL)
     assert fit.converged.all()
     np.testing.assert_allclose(fit.values, truth, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(fit.model, intensity, rtol=1e-6, atol=1e-9)
@@ -71,7 +72,7 @@ def lmfit_direct_sum(intensity, sigma, start):
 
 def test_equals_lmfit_with_the_direct_sum():
     truth, intensity, sigma = growing(12, seed=3)
-    fit = fit_frames(Q, intensity, sigma, **SEARCH)
+    fit = fit_frames(Q, intensity, sigma, MODEL)
     for k, (c, radius, variance, background) in enumerate(truth):
         other = lmfit_direct_sum(intensity[k], sigma[k], (c, radius, np.sqrt(variance), background))
         value = np.array([other.params[p].value for p in ("c", "radius", "width", "background")])
@@ -91,7 +92,7 @@ def test_pulls_and_coverage():
     truth = np.array([5.0, 2.0, 0.15**2, 2e-3])
     exact = np.repeat(curves(5.0, 2.0, 0.15, 2e-3), n, axis=0)
     intensity, sigma = measured(exact, seed=11, exposure=1e6)
-    fit = fit_frames(Q, intensity, sigma, **SEARCH)
+    fit = fit_frames(Q, intensity, sigma, MODEL)
     assert fit.converged.all()
     pulls = (fit.values - truth) / errors(fit)
     np.testing.assert_allclose(pulls.mean(axis=0), 0, atol=4 / np.sqrt(n) + 0.02)
@@ -112,7 +113,7 @@ def test_radii_over_the_whole_range_find_their_minimum():
     width = np.minimum(radius * rng.uniform(0.02, 0.2, 600), 0.55)
     exact = curves(20 * (2 / radius) ** 6, radius, width, 1e-3)
     sigma = 0.01 * exact
-    fit = fit_frames(Q, exact + sigma * rng.standard_normal(exact.shape), sigma, **SEARCH)
+    fit = fit_frames(Q, exact + sigma * rng.standard_normal(exact.shape), sigma, MODEL)
     assert fit.converged.all()
     assert (fit.chi2_red < 1.6).all()
     assert (np.abs(fit.values[:, 1] - radius) < 6 * errors(fit)[:, 1]).all()
@@ -121,9 +122,9 @@ def test_radii_over_the_whole_range_find_their_minimum():
 def test_alone_or_in_company_every_bit_is_the_same():
     _, intensity, sigma = growing(300)
     intensity[17] = np.nan
-    together = fit_frames(Q, intensity, sigma, **SEARCH)
+    together = fit_frames(Q, intensity, sigma, MODEL)
     for k in (0, 1, 16, 17, 63, 64, 299):
-        alone = fit_frames(Q, intensity[k : k + 1], sigma[k : k + 1], **SEARCH)
+        alone = fit_frames(Q, intensity[k : k + 1], sigma[k : k + 1], MODEL)
         for name in FIELDS:
             np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[k])
 
@@ -139,11 +140,17 @@ def test_no_frame_depends_on_chunk_order_or_neighbours(data, n_q, n):
     intensity[rng.random(exact.shape) < 0.02] = np.nan
     order = rng.permutation(n)[: rng.integers(1, n + 1)]
     cuts = np.sort(rng.integers(0, order.size + 1, 2))
-    fixed = {"factor": FACTOR, "radius_nm": 2.0, "variance_nm2": 0.02}
-    for fit, options in ((fit_frames, SEARCH), (fit_amplitudes, fixed)):
-        whole = fit(q, intensity, sigma, **options)
+
+    def search(q, intensity, sigma):
+        return fit_frames(q, intensity, sigma, MODEL)
+
+    def at_a_size(q, intensity, sigma):
+        return amplitudes(intensity, sigma, 2.0, 0.02, q)
+
+    for fit in (search, at_a_size):
+        whole = fit(q, intensity, sigma)
         for part in np.split(order, cuts):
-            chunk = fit(q, intensity[part], sigma[part], **options)
+            chunk = fit(q, intensity[part], sigma[part])
             for name in FIELDS:
                 np.testing.assert_array_equal(getattr(chunk, name), getattr(whole, name)[part])
 
@@ -152,8 +159,8 @@ def test_no_frame_depends_on_chunk_order_or_neighbours(data, n_q, n):
 @given(st.floats(1e-3, 1e3), st.integers(0, 1000))
 def test_intensity_scales_c_and_b_only(factor, seed):
     _, intensity, sigma = growing(4, seed)
-    one = fit_frames(Q, intensity, sigma, **SEARCH)
-    other = fit_frames(Q, factor * intensity, factor * sigma, **SEARCH)
+    one = fit_frames(Q, intensity, sigma, MODEL)
+    other = fit_frames(Q, factor * intensity, factor * sigma, MODEL)
     scale = np.array([factor, 1, 1, factor])
     assert (np.abs(other.values / scale - one.values) < 1e-5 * errors(one)).all()
     np.testing.assert_allclose(errors(other) / scale, errors(one), rtol=1e-6)
@@ -164,9 +171,9 @@ def test_intensity_scales_c_and_b_only(factor, seed):
 @given(st.floats(0.2, 20), st.integers(0, 1000))
 def test_lengths_scale_radius_and_concentration(length, seed):
     _, intensity, sigma = growing(4, seed)
-    one = fit_frames(Q, intensity, sigma, **SEARCH)
-    ranges = {"radius_nm": (0.5 * length, 5 * length), "sigma_nm": (0.03 * length, 0.6 * length)}
-    other = fit_frames(Q / length, intensity, sigma, factor=FACTOR, **ranges)
+    one = fit_frames(Q, intensity, sigma, MODEL)
+    scaled = gaussian_model(FACTOR, (0.5 * length, 5 * length), (0.03 * length, 0.6 * length))
+    other = fit_frames(Q / length, intensity, sigma, scaled)
     scale = np.array([length**-6, length, length**2, 1])
     assert (np.abs(other.values / scale - one.values) < 1e-5 * errors(one)).all()
 
@@ -175,8 +182,8 @@ def test_lengths_scale_radius_and_concentration(length, seed):
 @given(st.floats(0.1, 10), st.integers(0, 1000))
 def test_sigma_scales_the_errors_and_chi2_only(factor, seed):
     _, intensity, sigma = growing(4, seed)
-    one = fit_frames(Q, intensity, sigma, **SEARCH)
-    other = fit_frames(Q, intensity, factor * sigma, **SEARCH)
+    one = fit_frames(Q, intensity, sigma, MODEL)
+    other = fit_frames(Q, intensity, factor * sigma, MODEL)
     # each stops at a step of 0.001 of its own standard errors; frames too weak to report a size converge slower
     distance = np.abs(other.values - one.values) / (1e-3 * np.maximum(1, factor) * errors(one))
     reported = np.minimum(1, 1 / factor) * one.values[:, 0] >= 5 * errors(one)[:, 0]
@@ -195,9 +202,9 @@ def test_points_without_measurement_have_no_weight():
     sigma[3, 10:40] = np.nan
     sigma[4, 10:40] = -1.0
     intensity[2:, 10:40] = 1e6
-    fit = fit_frames(Q, intensity, sigma, **SEARCH)
+    fit = fit_frames(Q, intensity, sigma, MODEL)
     keep = np.r_[0:10, 40:200]
-    without = fit_frames(Q[keep], intensity[:1, keep], sigma[:1, keep], **SEARCH)
+    without = fit_frames(Q[keep], intensity[:1, keep], sigma[:1, keep], MODEL)
     assert (fit.n_points == 170).all()
     assert (np.abs(fit.values - without.values) < 1e-4 * errors(without)).all()
     np.testing.assert_allclose(fit.chi2_red, without.chi2_red[0], rtol=1e-9)
@@ -206,14 +213,14 @@ def test_points_without_measurement_have_no_weight():
 
 def test_hopeless_frames_are_not_converged_and_harm_nobody():
     _, intensity, sigma = growing(8)
-    clean = fit_frames(Q, intensity, sigma, **SEARCH)
+    clean = fit_frames(Q, intensity, sigma, MODEL)
     intensity[0] = np.nan
     sigma[1] = 0.0
     intensity[2, 3:] = np.nan  # three points
     intensity[3] = 1e-3  # constant, no noise
     intensity[4] = 0.0
     intensity[5] = 1e300
-    fit = fit_frames(Q, intensity, sigma, **SEARCH)
+    fit = fit_frames(Q, intensity, sigma, MODEL)
     assert fit.n_points.tolist() == [0, 0, 3] + 5 * [200]
     assert not fit.converged[:3].any()
     assert np.isnan(fit.values[:3]).all()
@@ -228,7 +235,7 @@ def test_hopeless_frames_are_not_converged_and_harm_nobody():
 
 def test_radius_outside_the_range_is_not_a_result():
     exact = curves(5.0, [2.0, 3.4], 0.2, 1e-3)
-    fit = fit_frames(Q, exact, 0.01 * exact, factor=FACTOR, radius_nm=(1.0, 3.0), sigma_nm=(0.03, 0.6))
+    fit = fit_frames(Q, exact, 0.01 * exact, gaussian_model(FACTOR, (1.0, 3.0)))
     assert fit.converged.tolist() == [True, False]
     assert fit.values[1, 1] > 3.0
 
@@ -236,20 +243,27 @@ def test_radius_outside_the_range_is_not_a_result():
 def test_pure_noise_is_not_mistaken_for_crystals():
     exact = np.full((500, Q.size), 2e-3)
     intensity, sigma = measured(exact, seed=8)
-    fit = fit_frames(Q, intensity, sigma, **SEARCH)
+    fit = fit_frames(Q, intensity, sigma, MODEL)
     significant = fit.converged & (fit.values[:, 0] > 5 * errors(fit)[:, 0])
     assert significant.mean() < 0.01
+
+
+def amplitudes(intensity, sigma, radius, variance, q=Q):
+    """Fits of c and b at a size that is given."""
+    n = len(intensity)
+    return fit_frames(q, intensity, sigma, MODEL, held={0: np.full(n, radius), 1: np.full(n, variance)})
 
 
 def test_amplitudes_of_weak_frames_are_unbiased():
     n = 3000
     exact = np.repeat(curves(0.05, 1.5, 0.18, 2e-3), n, axis=0)
     intensity, sigma = measured(exact, seed=21)
-    fit = fit_amplitudes(Q, intensity, sigma, factor=FACTOR, radius_nm=1.5, variance_nm2=0.18**2)
+    fit = amplitudes(intensity, sigma, 1.5, 0.18**2)
     assert fit.converged.all()
     assert (fit.values[:, 1:3] == [1.5, 0.18**2]).all()
-    assert np.isnan(fit.covariance[:, 1:3]).all()
-    assert np.isnan(fit.covariance[:, :, 1:3]).all()
+    assert (fit.covariance[:, 1:3] == 0).all()
+    assert (fit.covariance[:, :, 1:3] == 0).all()
+    assert (fit.free == [True, False, False, True]).all()
     pulls = (fit.values[:, [0, 3]] - [0.05, 2e-3]) / errors(fit)[:, [0, 3]]
     np.testing.assert_allclose(pulls.mean(axis=0), 0, atol=4 / np.sqrt(n))
     np.testing.assert_allclose(pulls.std(axis=0), 1, atol=4 / np.sqrt(2 * n))
@@ -261,7 +275,7 @@ def test_amplitudes_of_weak_frames_are_unbiased():
 
 def test_amplitudes_equal_linear_regression():
     _, intensity, sigma = growing(6)
-    fit = fit_amplitudes(Q, intensity, sigma, factor=FACTOR, radius_nm=1.8, variance_nm2=0.02)
+    fit = amplitudes(intensity, sigma, 1.8, 0.02)
     design = np.stack([FACTOR * gaussian_spheres(Q, np.array([1.8]), np.array([0.02]))[0][0], np.ones_like(Q)], axis=1)
     for k in range(6):
         best, *_ = np.linalg.lstsq(design / sigma[k][:, None], intensity[k] / sigma[k], rcond=None)
@@ -274,13 +288,13 @@ def test_amplitudes_of_hopeless_frames():
     _, intensity, sigma = growing(3)
     intensity[0] = np.nan
     intensity[1, 4:] = np.nan
-    fit = fit_amplitudes(Q, intensity, sigma, factor=FACTOR, radius_nm=1.8, variance_nm2=0.02)
+    fit = amplitudes(intensity, sigma, 1.8, 0.02)
     assert fit.converged.tolist() == [False, False, True]
     assert np.isnan(fit.values[:2]).all()
 
 
 def test_no_frames_is_an_empty_fit():
-    fit = fit_frames(Q, np.empty((0, 200)), np.empty((0, 200)), **SEARCH)
+    fit = fit_frames(Q, np.empty((0, 200)), np.empty((0, 200)), MODEL)
     assert fit.values.shape == (0, 4)
     assert fit.model.shape == (0, 200)
 
@@ -298,14 +312,14 @@ def test_no_frames_is_an_empty_fit():
 def test_senseless_ranges_are_refused(changes, message):
     _, intensity, sigma = growing(1)
     with pytest.raises(BadInput, match=message):
-        fit_frames(Q, intensity, sigma, **(SEARCH | changes))
+        fit_frames(Q, intensity, sigma, gaussian_model(**({"factor": FACTOR} | changes)))
 
 
 def test_senseless_arrays_are_refused():
     _, intensity, sigma = growing(2)
     with pytest.raises(BadInput, match="frames × bins"):
-        fit_frames(Q[:-1], intensity, sigma, **SEARCH)
+        fit_frames(Q[:-1], intensity, sigma, MODEL)
     with pytest.raises(BadInput, match="frames × bins"):
-        fit_frames(Q, intensity, sigma[:1], **SEARCH)
+        fit_frames(Q, intensity, sigma[:1], MODEL)
     with pytest.raises(BadInput, match="q must be finite"):
-        fit_frames(np.where(Q > 4, np.nan, Q), intensity, sigma, **SEARCH)
+        fit_frames(np.where(Q > 4, np.nan, Q), intensity, sigma, MODEL)

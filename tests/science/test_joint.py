@@ -15,12 +15,15 @@ from saxs_pipeline.science.joint import (
     shared_response,
 )
 from saxs_pipeline.types import BadInput
+from tests.spheres import gaussian_model
 
 Q = np.linspace(0.15, 5, 120)
 FACTOR = intensity_factor(35.2e-6)
 TRUTH = np.array([[6.0, 1.6, 0.17**2, 2e-4], [15.0, 1.9, 0.15**2, 0.0], [25.0, 2.2, 0.13**2, -1e-4]])
 STATISTICAL = 4e-5 * np.array([1.0, 0.8, 1.3])[:, None] / np.sqrt(Q)
 SHARED = 5e-5 / np.sqrt(Q)
+MODEL = gaussian_model(FACTOR, (0.5, 4.0))
+FREE = np.ones((3, 4), dtype=bool)
 SIGMA = np.hypot(STATISTICAL, SHARED)
 
 
@@ -30,7 +33,7 @@ def model(values=TRUTH):
 
 
 def fit(intensity, sigma=SIGMA):
-    return batchfit.fit_frames(Q, intensity, sigma, factor=FACTOR, radius_nm=(0.5, 4.0), sigma_nm=(0.03, 0.6))
+    return batchfit.fit_frames(Q, intensity, sigma, MODEL)
 
 
 def errors(sigma=SIGMA, common=SHARED, *, q=Q, by_factor=0.0, by_background=0.0):
@@ -39,7 +42,7 @@ def errors(sigma=SIGMA, common=SHARED, *, q=Q, by_factor=0.0, by_background=0.0)
 
 
 def response(sigma=SIGMA):
-    return shared_response(errors(sigma), TRUTH, FACTOR)[:, :, :-1]
+    return shared_response(errors(sigma), TRUTH, MODEL, FREE)[:, :, :-1]
 
 
 def test_response_equals_refits_of_changed_curves():
@@ -59,14 +62,14 @@ def test_masked_points_do_not_respond():
     assert (changed[1, :, 10:20] == 0).all()
     np.testing.assert_array_equal(changed[[0, 2]], response()[[0, 2]])
     without = np.r_[0:10, 20 : Q.size]
-    alone = shared_response(errors(SIGMA[1:2, without], SHARED[without], q=Q[without]), TRUTH[1:2], FACTOR)
+    alone = shared_response(errors(SIGMA[1:2, without], SHARED[without], q=Q[without]), TRUTH[1:2], MODEL, FREE[1:2])
     np.testing.assert_allclose(changed[1][:, without], alone[0][:, :-1], rtol=1e-9)
 
 
 def test_own_covariance_is_that_of_the_fit():
     """N⁻¹ = G diag(σ²) Gᵀ: with all of σ shared, nothing is left to the frame alone."""
     fitted = fit(model())
-    whole = shared_response(errors(common=SIGMA), TRUTH, FACTOR)
+    whole = shared_response(errors(common=SIGMA), TRUTH, MODEL, FREE)
     scale = np.sqrt(np.diagonal(fitted.covariance[:, :3, :3], axis1=1, axis2=2))
     unit = scale[:, :, None] * scale[:, None, :]
     np.testing.assert_allclose(
@@ -76,7 +79,7 @@ def test_own_covariance_is_that_of_the_fit():
 
 def test_expected_covariance_is_that_of_the_fits():
     fitted = fit(model()).covariance[:, :3, :3]
-    expected = expected_covariance(errors(), TRUTH, FACTOR)
+    expected = expected_covariance(errors(), TRUTH, MODEL, FREE)
     scale = np.sqrt(np.diagonal(fitted, axis1=1, axis2=2))
     np.testing.assert_allclose(
         expected / scale[:, :, None] / scale[:, None, :], fitted / scale[:, :, None] / scale[:, None, :], atol=1e-6
@@ -84,8 +87,8 @@ def test_expected_covariance_is_that_of_the_fits():
     masked = np.where(np.arange(Q.size) % 3 == 0, np.nan, SIGMA)
     keep = np.arange(Q.size) % 3 != 0
     np.testing.assert_allclose(
-        expected_covariance(errors(masked), TRUTH, FACTOR),
-        expected_covariance(errors(SIGMA[:, keep], SHARED[keep], q=Q[keep]), TRUTH, FACTOR),
+        expected_covariance(errors(masked), TRUTH, MODEL, FREE),
+        expected_covariance(errors(SIGMA[:, keep], SHARED[keep], q=Q[keep]), TRUTH, MODEL, FREE),
         rtol=1e-9,
     )
 
@@ -115,20 +118,23 @@ def test_factors_of_whole_curves_scatter_the_fits_as_stated():
     fitted = fit(curves.reshape(-1, Q.size), np.tile(STATISTICAL, (n, 1)))
     assert fitted.converged.all()
     known = errors(STATISTICAL, 0.0, **by)
-    expected = joint_covariance(expected_covariance(known, TRUTH, FACTOR), shared_response(known, TRUTH, FACTOR))
-    alone = fit(model(), STATISTICAL).covariance + factor_covariance(known, TRUTH, FACTOR)
+    expected = joint_covariance(
+        expected_covariance(known, TRUTH, MODEL, FREE), shared_response(known, TRUTH, MODEL, FREE)
+    )
+    alone = fit(model(), STATISTICAL).covariance + factor_covariance(known, TRUTH, MODEL, FREE)
     np.testing.assert_allclose(alone[1, :3, :3], expected[3:6, 3:6], rtol=1e-5, atol=1e-9)
     variance = np.diag(expected)
     error = np.sqrt((np.outer(variance, variance) + expected**2) / n)  # of a sample covariance (Wishart)
     assert np.abs((np.cov(fitted.values[:, :3].reshape(n, 9).T) - expected) / error).max() < 4
-    without = joint_covariance(expected_covariance(errors(STATISTICAL, 0.0), TRUTH, FACTOR), 0 * response())
+    without = joint_covariance(expected_covariance(errors(STATISTICAL, 0.0), TRUTH, MODEL, FREE), 0 * response())
     assert (variance > 1.5 * np.diag(without)).sum() > 3, "the simulation can tell them from none"
 
 
 def test_factors_with_the_size_held_move_c_and_b_only():
     """A curve that moves by a constant moves b by it, and nothing else; a frame without a fit gets nothing."""
     values = np.vstack([TRUTH, [np.nan] * 4])
-    added = factor_covariance(errors(np.vstack([SIGMA, SIGMA[:1]]), 0.0, by_factor=0.01), values, FACTOR, free=(0, 3))
+    held = np.tile([True, False, False, True], (4, 1))
+    added = factor_covariance(errors(np.vstack([SIGMA, SIGMA[:1]]), 0.0, by_factor=0.01), values, MODEL, held)
     assert (added[:3, [1, 2]] == 0).all() and (added[3] == 0).all()
     np.testing.assert_allclose(added[:3, 0, 0], 0.0, atol=1e-12)
     np.testing.assert_allclose(added[:3, 3, 3], 1e-4)
@@ -146,7 +152,7 @@ def test_joint_covariance_is_positive_definite_and_keeps_each_frame():
 
 
 def test_a_shared_part_as_large_as_everything_is_still_positive_definite():
-    whole = shared_response(errors(common=SIGMA), TRUTH, FACTOR)
+    whole = shared_response(errors(common=SIGMA), TRUTH, MODEL, FREE)
     joint = joint_covariance(np.einsum("nim,njm->nij", whole, whole), whole)
     assert (np.linalg.eigvalsh(joint / np.sqrt(np.outer(np.diag(joint), np.diag(joint)))) > 0).all()
 

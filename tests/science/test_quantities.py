@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from saxs_pipeline.science.quantities import cations_per_crystal, derive, mean_volume, yield_fraction
+from saxs_pipeline.science.distributions import mean_volume
+from saxs_pipeline.science.quantities import cations_per_crystal, derive, volume_fraction, yield_fraction
 from saxs_pipeline.types import Uncertain
 
 TRUTH = np.array([25.0, 2.22, 0.13**2, 1e-3])
@@ -29,6 +30,10 @@ def test_numbers_of_the_paper():
     assert cadmium == pytest.approx(824.03, abs=0.01)
     for supplied, share in ((27.0, 0.763), (25.5, 0.8079), (18.6, 1.1076)):
         assert yield_fraction(25.0, cadmium, supplied) == pytest.approx(share, abs=5e-4)
+
+
+def test_volume_fraction_of_the_reference_case():
+    assert volume_fraction(25.0, mean_volume(2.22, 0.13**2)) == pytest.approx(6.97e-4, rel=1e-3)
 
 
 def test_mean_volume_equals_average_of_samples():

@@ -7,8 +7,8 @@ import pytest
 
 from saxs_pipeline.science import sizes
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor, sphere
+from saxs_pipeline.science.scenarios import Scenario
 from saxs_pipeline.science.size_inversion import kernel, radius_grid
-from saxs_pipeline.science.synthetic import Scenario
 from saxs_pipeline.size_distribution import PER_FRAME, SizeDistributions
 from saxs_pipeline.types import BadInput
 
@@ -27,7 +27,7 @@ def curve(radii, c):
 def noise(truth):
     """σ of a 75 ms frame of the simulated beamtime, counting statistics of crystals, solvent and windows, 1/mm."""
     s = Scenario("")
-    photons = s.beam_photons_s * s.transmissions["cdse"] * s.exposure_s * s.sample_mm.value
+    photons = s.beam_photons_s * s.transmissions["sample"] * s.exposure_s * s.sample_mm.value
     per_bin = photons * 2 * math.pi * Q * (Q[1] - Q[0]) / (2e-9 * math.pi / s.wavelength_m) ** 2
     return np.sqrt((truth + s.solvent_1_mm + s.window_flat / s.sample_mm.value) / per_bin)
 

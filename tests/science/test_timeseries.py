@@ -7,7 +7,7 @@ from saxs_pipeline.science import timeseries
 from saxs_pipeline.science.buildup import exponential, fit_exponential
 from saxs_pipeline.science.crossing import interpolated_t98
 from saxs_pipeline.science.leastsquares import Points
-from saxs_pipeline.science.synthetic import Growth, growth_truth
+from saxs_pipeline.science.scenarios import Growth, growth_truth
 from saxs_pipeline.science.timeseries import Landmarks
 
 TIME = np.geomspace(1.0, 7700.0, 90)

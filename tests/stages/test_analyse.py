@@ -6,16 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saxs_pipeline.config import Model, Sample
+from saxs_pipeline.config import Model
 from saxs_pipeline.runfile import load_model
+from saxs_pipeline.sample_config import Sample
 from saxs_pipeline.science.buildup import exponential, second_order, second_order_t98
+from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor
 from saxs_pipeline.science.population import simulate
 from saxs_pipeline.science.quantities import cations_per_crystal, mean_volume, yield_fraction
-from saxs_pipeline.science.synthetic import Growth, Truth, development_truth, growth_truth
+from saxs_pipeline.science.scenarios import Growth, Truth, development_truth, growth_truth
 from saxs_pipeline.stages.analyse import analyse
-from saxs_pipeline.stages.fit import fit, refit_weak
+from saxs_pipeline.stages.fit import fit
 from saxs_pipeline.stages.quantify import quantify
+from saxs_pipeline.stages.refit import refit_weak
 from saxs_pipeline.types import Curves, Uncertain
 
 Q = np.linspace(0.15, 5, 120)
@@ -65,14 +68,14 @@ def simulated(truth, start=START, seed=0, noise=2e-4, background_frames=10.0):
 def inputs(curves, sample=SAMPLE):
     """Everything that analyse takes, made as a run makes it."""
     factor = FACTOR if sample is not None else 1.0
-    fits, model = fit(curves, MODEL, factor)
-    fits, model = refit_weak(curves, fits, model, MODEL, factor)
+    fits, model = fit(curves, MODEL, CurveModel.of(MODEL.spec([factor])))
+    fits, model = refit_weak(curves, fits, model, MODEL)
     words = [
         "|".join(filter(None, (problem.split(":")[0] or flag, note))) or "ok"
         for problem, flag, note in zip(curves.problems, fits.flags, curves.notes, strict=True)
     ]
     fits = replace(fits, flags=tuple(words))
-    return curves, fits, quantify(fits, curves, sample, 18.0), model
+    return curves, fits, quantify(fits, curves, [sample], 18.0)[0], model
 
 
 def mid(start):

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from saxs_pipeline import runfile
-from saxs_pipeline.config import Model, Sample
+from saxs_pipeline.config import Model
+from saxs_pipeline.sample_config import Sample
+from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor, sphere
 from saxs_pipeline.science.population import at, simulate
 from saxs_pipeline.stages import fit as fit_stage
@@ -20,6 +22,7 @@ from saxs_pipeline.stages.degenerate import check, unresolved
 from saxs_pipeline.stages.kinetic_fit import fit_model
 from saxs_pipeline.stages.kinetic_problem import Measured
 from saxs_pipeline.stages.quantify import quantify
+from saxs_pipeline.stages.refit import refit_weak
 from saxs_pipeline.types import BadInput, Curves, Provenance, RunResult
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -302,11 +305,11 @@ def run(seed=0, shuffled=False, noise=1.0):
         scale_rel=0.01,
     )
     settings = Model.model_construct(q_min=0.1, q_max=4.9, radius=(0.5, 4.0), sigma=(0.02, 0.6))
-    table, fitted = fit_stage.fit(curves, settings, FACTOR)
-    table, fitted = fit_stage.refit_weak(curves, table, fitted, settings, FACTOR)
+    table, fitted = fit_stage.fit(curves, settings, CurveModel.of(settings.spec([FACTOR])))
+    table, fitted = refit_weak(curves, table, fitted, settings)
     table = replace(table, flags=tuple(flag or "ok" for flag in table.flags))
     provenance = Provenance("", "", {}, (), (), {})
-    quantities = quantify(table, curves, SAMPLE, 18.0)
+    (quantities,) = quantify(table, curves, [SAMPLE], 18.0)
     return RunResult("run", curves, None, None, table, fitted, quantities, provenance, ())
 
 
@@ -360,7 +363,7 @@ def test_another_amount_of_precursor_is_noted():
 
 def test_runs_without_concentrations_or_sizes_are_refused():
     curves = replace(run().curves, unit="a.u.")
-    relative = replace(run(), curves=curves, quantities=quantify(run().fits, curves, SAMPLE, 18.0))
+    relative = replace(run(), curves=curves, quantities=quantify(run().fits, curves, [SAMPLE], 18.0)[0])
     with pytest.raises(BadInput, match="absolute"):
         compare(relative, model())
     with pytest.raises(BadInput, match="no fits"):

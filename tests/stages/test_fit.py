@@ -7,16 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from saxs_pipeline.config import Model
+from saxs_pipeline.model_config import Model
+from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor
 from saxs_pipeline.stages import fit as stage
 from saxs_pipeline.stages.quantify import quantify
+from saxs_pipeline.stages.refit import refit_weak
 from saxs_pipeline.types import Curves
 
 Q = np.linspace(0.15, 5, 200)
 FACTOR = intensity_factor(35.2e-6)
 SIGMA = 2e-4
 MODEL = Model.model_construct(q_min=0.1, q_max=5.0, radius=(0.5, 4.0), sigma=(0.03, 0.6))
+SPHERES = CurveModel.of(MODEL.spec([FACTOR]))
+C, R = 0, 1
 
 
 def curves(c, radius=1.6, width=0.15, seed=0, problems=None, sigma=SIGMA):
@@ -43,8 +47,8 @@ def curves(c, radius=1.6, width=0.15, seed=0, problems=None, sigma=SIGMA):
 
 
 def fitted(frames):
-    table, model = stage.fit(frames, MODEL, FACTOR)
-    return table, *stage.refit_weak(frames, table, model, MODEL, FACTOR)
+    table, model = stage.fit(frames, MODEL, SPHERES)
+    return table, *refit_weak(frames, table, model, MODEL)
 
 
 def test_weak_frames_get_c_at_the_size_of_the_first_good_frame():
@@ -53,8 +57,8 @@ def test_weak_frames_get_c_at_the_size_of_the_first_good_frame():
     assert all(flag == "weak" for flag in table.flags[:20])
     assert table.flags[40:] == ("",) * 5
     np.testing.assert_array_equal(table.values[40:], first_pass.values[40:])
-    assert (table.values[:20, stage.R] == table.values[40, stage.R]).all()
-    pulls = table.values[:20, stage.C] / np.sqrt(table.covariance[:20, stage.C, stage.C])
+    assert (table.values[:20, R] == table.values[40, R]).all()
+    pulls = table.values[:20, C] / np.sqrt(table.covariance[:20, C, C])
     assert abs(pulls.mean()) < 3 / np.sqrt(20)
     assert pulls.std() == pytest.approx(1, abs=0.5)
     assert np.isfinite(model[:20]).all()
@@ -68,8 +72,8 @@ def test_the_uncertainty_of_the_held_size_is_in_the_error_of_c():
         _, table, _ = fitted(frames)
         if table.flags[3] or table.flags[0] != "weak":
             continue
-        variance = table.covariance[0, stage.C, stage.C]
-        pulls.append((table.values[0, stage.C] - 0.35) / np.sqrt(variance))
+        variance = table.covariance[0, C, C]
+        pulls.append((table.values[0, C] - 0.35) / np.sqrt(variance))
     assert len(pulls) > 100
     assert np.std(pulls) == pytest.approx(1, abs=0.3)
     assert abs(np.mean(pulls)) < 0.5
@@ -88,23 +92,23 @@ def test_the_monitor_is_in_the_errors_of_all_frames_and_of_none_of_their_neighbo
     )
     first, table, _ = fitted(frames)
     assert all(flag == "weak" for flag in table.flags[:400]) and not any(table.flags[400:])
-    error = np.sqrt(table.covariance[:, stage.C, stage.C])
-    pulls = (table.values[:, stage.C] - c) / error
+    error = np.sqrt(table.covariance[:, C, C])
+    pulls = (table.values[:, C] - c) / error
     for rows in (slice(400), slice(400, 800)):
         assert pulls[rows].std() == pytest.approx(1, abs=0.11)  # three standard errors
     assert np.median(error[400:]) > 0.029 * 20
     known = fitted(replace(frames, factor_rel=0.0))[1]
     np.testing.assert_array_equal(table.values[400:], known.values[400:])
-    assert np.median(np.sqrt(known.covariance[:400, stage.C, stage.C]) / error[:400]) < 0.9
+    assert np.median(np.sqrt(known.covariance[:400, C, C]) / error[:400]) < 0.9
     for start, stop in ((0, 1), (397, 409), (799, 800)):
-        alone, _ = stage.fit(frames.select(start, stop), MODEL, FACTOR)
+        alone, _ = stage.fit(frames.select(start, stop), MODEL, SPHERES)
         np.testing.assert_array_equal(alone.covariance, first.covariance[start:stop])
 
 
 def test_sizes_of_weak_frames_are_not_reported():
     frames = curves([0.2] * 3 + [20.0])
     _, table, _ = fitted(frames)
-    result = quantify(table, frames, None, None)
+    (result,) = quantify(table, frames, [None], None)
     assert np.isnan(result.radius_nm.value[:3]).all()
     assert np.isfinite(result.radius_nm.value[3])
     assert np.isnan(result.covariance[:3, 0]).all()
@@ -121,8 +125,8 @@ def test_without_any_good_frame_nothing_is_invented():
 def test_a_start_range_beside_the_truth_is_not_called_weak():
     frames = curves([20.0] * 3, radius=2.2)
     elsewhere = MODEL.model_copy(update={"radius": (6.0, 9.0)})
-    table, model = stage.fit(frames, elsewhere, FACTOR)
-    table, _ = stage.refit_weak(frames, table, model, elsewhere, FACTOR)
+    table, model = stage.fit(frames, elsewhere, CurveModel.of(elsewhere.spec([FACTOR])))
+    table, _ = refit_weak(frames, table, model, elsewhere)
     assert set(table.flags) == {"not_converged"}
 
 

@@ -6,9 +6,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from saxs_pipeline.config import Model, Sample
+from saxs_pipeline.config import Model
 from saxs_pipeline.reaction import Aliquots
+from saxs_pipeline.sample_config import Sample
 from saxs_pipeline.science import quantities
+from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor
 from saxs_pipeline.stages import fit as fit_stage
 from saxs_pipeline.stages.overlay import overlay
@@ -66,9 +68,9 @@ def runs(statistical, shared, n=1, seed=0):
         taken_off=np.zeros(Q.size),
         scale_rel=0.03,
     )
-    table, model = fit_stage.fit(curves, SETTINGS, FACTOR)
+    table, model = fit_stage.fit(curves, SETTINGS, CurveModel.of(SETTINGS.spec([FACTOR])))
     table = replace(table, flags=tuple(flag or "ok" for flag in table.flags))
-    found = quantify(table, curves, SAMPLE, 18.0)
+    (found,) = quantify(table, curves, [SAMPLE], 18.0)
     provenance = Provenance("", "", {}, (), (), {})
     whole = RunResult("run", curves, None, None, table, model, found, provenance, ())
     return tuple(part(whole, slice(k, k + len(TIME))) for k in range(0, frames, len(TIME)))
@@ -235,7 +237,7 @@ def test_an_upper_limit_of_sigma_does_not_matter():
     limited, values = series(), series().fits.values.copy()
     values[:, 2] = 1e-4  # far below its error
     table = replace(limited.fits, values=values)
-    limited = replace(limited, fits=table, quantities=quantify(table, limited.curves, SAMPLE, 18.0))
+    limited = replace(limited, fits=table, quantities=quantify(table, limited.curves, [SAMPLE], 18.0)[0])
     assert np.isnan(limited.quantities.covariance[:20, 1]).all()
     assert overlay(aliquots(), limited, None).scale.error == pytest.approx(
         overlay(aliquots(), series(), None).scale.error, rel=0.02

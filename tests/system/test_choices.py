@@ -143,6 +143,28 @@ def test_the_contrast_from_compositions(beamtime, reference):
     assert ratio == pytest.approx((35.2 / (40.63 - 5.81)) ** 2, rel=2e-3)
 
 
+def test_an_uncertain_contrast_from_compositions(beamtime, reference):
+    """The solvent's 0.6 g/cm³ ± 1.08 %: 0.18 % of the contrast, 0.36 % of c and yield, in their systematic errors."""
+    solvent = "{formula: C18H36, density: 0.789 g/cm^3 ± 0.5 %, expansion: 1.3125e-3 1/K ± 4 %, density_at: 20 °C}"
+    materials = (
+        "temperature: 260 °C\n  particle: {formula: CdSe, lattice_parameter: 0.608 nm, formula_units: 4}\n"
+        f"  solvent: {solvent}"
+    )
+    path = variant(beamtime, "choices_expanded", ("contrast: 3.52e-05 1/Å^2", materials))
+    result, series = run(path)
+    last = np.flatnonzero(np.isfinite(series["r_nm"]))[-1]
+    for name in ("c_nc_umol_L", "yield"):
+        shares = [table[f"{name}_sys"][last] / table[name][last] for table in (reference[1], series)]
+        assert np.sqrt(shares[1] ** 2 - shares[0] ** 2) == pytest.approx(2 * 0.01081 * 5.8075 / 34.827, rel=1e-2)
+    notes = [text for text in result.warnings if text.startswith("sample.")]
+    without = [note.split()[0] for note in notes if "no stated uncertainty" in note]
+    assert set(without) >= {"sample.temperature", "sample.particle.lattice_parameter"}
+    assert not {"sample.solvent.density", "sample.solvent.expansion", "sample.contrast"} & set(without)
+    rows = invoke("check", path).stdout.replace("\n", " ")
+    assert "(3.4827 ± 0.0063)·10⁻⁵ 1/Å², from compositions at 18 keV" in " ".join(rows.split())
+    assert "expanded from 20 to 260 °C" in " ".join(rows.split())
+
+
 def test_pixel_splitting_says_that_its_errors_are_too_small(beamtime, reference):
     path = variant(beamtime, "choices_split", ("splitting: none", "splitting: full"))
     result, series = run(path)

@@ -14,8 +14,10 @@ from saxs_pipeline.apps import batch
 from saxs_pipeline.outputs import nexus, reaction_tables, tables
 from saxs_pipeline.outputs.nexus import read_run
 from tests.conftest import ROOT, invoke, read_table, variant
+from tests.readme import SHELL, shell
 
 CONFIGS = ROOT / "configs"
+(COMPARE,) = (line for line in SHELL[4] if " compare " in line)
 
 # science of SI S6 with the misprints corrected, two independent prototypes agreeing: t98 c, t98 yield (s), r, σ_r (nm),
 # skewness, c (µmol/L), highest S
@@ -64,7 +66,7 @@ def assert_scan(name, folder):
 
 
 def test_model_gives_the_reference_numbers(tmp_path):
-    """Of n = 0 in its summary, of all n in the scan of the parameter file. The published one: test_readme.py."""
+    """Of n = 0 in its summary, of all n in the scan of the parameter file. The published one: `readme`."""
     assert_reference(model_of("calibrated", tmp_path / "out", "n=0"), REFERENCE["calibrated", 0])
     assert_scan("calibrated", tmp_path / "out")
 
@@ -104,15 +106,28 @@ def test_bad_settings_get_a_line(setting, said, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def circle(tmp_path_factory):
-    """575 frames whose crystals are those of the calibrated model with n = 2, processed."""
-    folder = tmp_path_factory.mktemp("circle") / "beamtime"
-    done = invoke(
-        "simulate", "id02-cdse", "--model", CONFIGS / "kinetics-calibrated.yaml", "--seed", 3, "--out", folder
-    )
-    assert done.returncode == 0, done.stderr
-    numbers(folder / "run.yaml", folder / "results")
+def readme(tmp_path_factory):
+    """The folder in which the README's commands about the reaction were typed, but for the fit of `compare`."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name in ("configs", "sample_data"):
+        (folder / name).symlink_to(ROOT / name)
+    for line in SHELL[4]:
+        if line != COMPARE:
+            done = shell(line, folder)
+            assert done.returncode == 0, (line, done.stderr)
+            assert done.stdout.strip(), line
     return folder
+
+
+def test_the_reaction_of_the_readme(readme):
+    assert_scan("published", readme / "published")
+    assert (readme / "growth/growth_rate.csv").exists()
+
+
+@pytest.fixture(scope="module")
+def circle(readme):
+    """575 frames whose crystals are those of the calibrated model with n = 2, processed."""
+    return readme / "circle"
 
 
 def numbers(run_file, folder):
@@ -126,16 +141,17 @@ def numbers(run_file, folder):
 
 
 @pytest.mark.slow
-def test_the_full_circle_gives_the_parameters_back(circle):
-    """From a start that is off by ×3 in A and k1 and has another n."""
-    params = circle / "start.yaml"
-    text = (circle / "kinetics.yaml").read_text(encoding="utf-8")
+def test_the_full_circle_gives_the_parameters_back(readme, circle):
+    """By the README's command, from a start that is off by ×3 in A and k1 and has another n."""
+    params, text = circle / "start.yaml", (circle / "kinetics.yaml").read_text(encoding="utf-8")
     for old, new in (("0.045454545454545456 m/s", "0.13 m/s"), ("4.9e-3 1/s", "1.7e-3 1/s"), ("\nn: 2", "\nn: 0.5")):
         assert old in text
         text = text.replace(old, new)
     params.write_text(text, encoding="utf-8")
-    done = invoke("compare", circle / "results/run.nxs", "--model", params, "--fit", "A,gamma,n,k1")
+    assert "circle/kinetics.yaml" in COMPARE and "--fit A,gamma,n,k1" in COMPARE
+    done = shell(COMPARE.replace("circle/kinetics.yaml", "circle/start.yaml"), readme)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
     found = json.loads((circle / "results/comparison/reaction.json").read_text())["kinetics"]
     parameters = found["parameters"]
     truth = {"A": 1 / 22, "gamma": 0.18, "n": 2.0, "k1": 4.9e-3}
@@ -147,8 +163,7 @@ def test_the_full_circle_gives_the_parameters_back(circle):
     assert abs(n["value"] - 2) < min(0.3, 2 * np.hypot(n["statistical"], n["systematic"]))
     assert found["converged"]
     assert 0.85 < found["chi2_red"] < 1.15
-    report = (circle / "results/comparison/report.html").read_text(encoding="utf-8")
-    assert "Kinetic model" in report
+    assert "Kinetic model" in (circle / "results/comparison/report.html").read_text(encoding="utf-8")
     compared = read_table(circle / "results/comparison/comparison.csv")
     assert len(compared["t_s"]) == 575
 

@@ -1,0 +1,181 @@
+"""Fits of all the models: exact curves, lmfit, simulated truth, and themselves in other company."""
+
+import numpy as np
+import pytest
+
+from saxs_pipeline.science.batchfit import fit_frames
+from saxs_pipeline.science.curvemodel import CurveModel
+from saxs_pipeline.science.formfactors import intensity_factor
+from saxs_pipeline.science.joint import curve_gains
+from tests.spheres import gaussian_model, two_populations
+
+FACTOR = intensity_factor(35.2e-6)
+Q = np.linspace(0.15, 5.0, 160)
+FIELDS = ("values", "covariance", "free", "chi2_red", "n_points", "converged", "model")
+MODELS = {
+    "lognormal": gaussian_model(FACTOR, distribution="lognormal"),
+    "schulz": gaussian_model(FACTOR, distribution="schulz"),
+    "porod": gaussian_model(FACTOR, power_law=(4.0, 4.0)),
+    "power law": gaussian_model(FACTOR, power_law=(2.5, 4.5)),
+    "constant known": gaussian_model(FACTOR, constant=2e-3),
+    "smeared": gaussian_model(FACTOR, sigma_q_1_nm=0.06),
+    "hard spheres": gaussian_model(FACTOR, (1.2, 3.0), (0.1, 0.5), volume_fraction=(0.02, 0.3), shell_nm=0.6),
+    "width tied": gaussian_model(FACTOR, tied=(("sigma", "0.1*radius"),)),
+    "width fixed": gaussian_model(FACTOR, fixed=(("sigma", 0.2),)),
+    "two": two_populations(FACTOR),
+    "two, tied": two_populations(FACTOR, tied=(("agglomerates_sigma", "crystals_sigma/2"),)),
+    "two, Porod": two_populations(FACTOR, power_law=(4.0, 4.0)),
+    "two, Schulz": two_populations(FACTOR, distribution="schulz"),
+}
+TRUTH = {
+    "crystals_c_nc_umol_L": 12.0, "crystals_r_nm": 2.6, "crystals_sigma2_nm2": 0.3**2,
+    "agglomerates_c_nc_umol_L": 150.0, "agglomerates_r_nm": 1.5, "agglomerates_sigma2_nm2": 0.15**2,
+    "c_nc_umol_L": 20.0, "r_nm": 2.0, "sigma2_nm2": 0.2**2, "background_1_mm": 2e-3,
+    "power_law_1_mm": 3e-3, "exponent": 3.3, "volume_fraction": 0.12,
+}  # fmt: skip
+
+
+def truth_of(model, n=1, seed=0):
+    """(n, p): the truth, each row 10 % off in all but the exponent."""
+    row = np.array([TRUTH[name] for name in model.columns])
+    if model.power_law == (4.0, 4.0):
+        row[model.columns.index("exponent")] = 4.0
+    rows = np.repeat(row[None], n, axis=0)
+    if n > 1:
+        free = [j for j, name in enumerate(model.columns) if name != "exponent" and not (j == 3 and model.constant)]
+        rows[:, free] *= np.random.default_rng(seed).uniform(0.9, 1.1, (n, len(free)))
+    if model.fixed or model.tied:
+        psi = model.expand(np.ascontiguousarray(rows[:, [model.nonlinear[j] for j in model.free]].T))
+        rows[:, model.nonlinear] = psi.T
+    return rows
+
+
+def noise_of(curves, exposure=3e6):
+    return np.sqrt((np.abs(curves) + 5e-3) / (exposure * Q))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_exact_curves_are_recovered(name):
+    model = MODELS[name]
+    truth = truth_of(model, 5)
+    exact = model.curve(Q, truth)
+    fit = fit_frames(Q, exact, noise_of(exact), model)
+    assert fit.converged.all()
+    np.testing.assert_allclose(fit.values, truth, rtol=2e-5, atol=1e-9)
+    assert (fit.chi2_red < 1e-6).all()
+
+
+def lmfit_of(model: CurveModel, intensity, sigma, start):
+    """Values and standard errors by lmfit, with s as the parameter, ties as its expressions."""
+    import lmfit
+
+    parameters = lmfit.Parameters()
+    tied = {model.nonlinear[j] for j in model.tied_numbers}
+    free = {*model.linear, *(model.nonlinear[j] for j in model.free)}
+    for k, name in enumerate(model.columns):
+        if k not in tied:
+            parameters.add(name, value=start[k] * (1.02 if k in free else 1), vary=k in free)
+
+    def values_at(p):
+        row = np.array([[p[name].value if name in p else 0.0 for name in model.columns]])
+        psi = model.expand(np.ascontiguousarray(row[:, [model.nonlinear[j] for j in model.free]].T))
+        if tied:
+            row[:, model.nonlinear] = psi.T
+        return row
+
+    found = lmfit.minimize(
+        lambda p: (model.curve(Q, values_at(p))[0] - intensity) / sigma, parameters, scale_covar=False,
+        ftol=1e-12, xtol=1e-12, epsfcn=1e-12,
+    )  # fmt: skip
+    errors = np.array([found.params[n].stderr or 0.0 if n in found.params else np.nan for n in model.columns])
+    return values_at(found.params)[0], errors
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_lmfit_agrees(name):
+    model = MODELS[name]
+    exact = model.curve(Q, truth_of(model))
+    sigma = noise_of(exact)
+    noisy = exact + sigma * np.random.default_rng(5).standard_normal(exact.shape)
+    fit = fit_frames(Q, noisy, sigma, model)
+    assert fit.converged.all()
+    values, errors = lmfit_of(model, noisy[0], sigma[0], fit.values[0])
+    own = np.sqrt(np.diagonal(fit.covariance[0]))
+    fitted = fit.free[0]
+    assert (np.abs(values - fit.values[0])[fitted] < 2e-3 * own[fitted]).all()
+    known = fitted & np.isfinite(errors)
+    np.testing.assert_allclose(own[known], errors[known], rtol=5e-3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_frame_depends_on_its_company(name):
+    model = MODELS[name]
+    exact = model.curve(Q, truth_of(model, 70, seed=3))
+    sigma = noise_of(exact, 1e5)
+    noisy = exact + sigma * np.random.default_rng(1).standard_normal(exact.shape)
+    noisy[17, 5:] = np.nan
+    together = fit_frames(Q, noisy, sigma, model)
+    for k in (0, 17, 18, 69):
+        alone = fit_frames(Q, noisy[k : k + 1], sigma[k : k + 1], model)
+        for field in FIELDS:
+            np.testing.assert_array_equal(getattr(alone, field)[0], getattr(together, field)[k])
+
+
+@pytest.mark.parametrize("name", ["two", "lognormal", "power law", "width tied"])
+def test_errors_are_those_of_simulated_series(name):
+    model, n = MODELS[name], 1500
+    truth = truth_of(model)
+    exact = np.repeat(model.curve(Q, truth), n, axis=0)
+    sigma = noise_of(exact)
+    fit = fit_frames(Q, exact + sigma * np.random.default_rng(2).standard_normal(exact.shape), sigma, model)
+    assert fit.converged.mean() > 0.999
+    free = fit.free[0]
+    pulls = ((fit.values - truth) / np.sqrt(np.einsum("naa->na", fit.covariance)))[:, free]
+    pulls = pulls[fit.converged]
+    assert np.abs(pulls.mean(axis=0)).max() < 0.12, "of second order in the noise, and 4/√n of chance"
+    np.testing.assert_allclose(pulls.std(axis=0), 1, atol=4 / np.sqrt(2 * n) + 0.02)
+    assert fit.chi2_red.mean() == pytest.approx(1, abs=4 * np.sqrt(2 / 150 / n))
+
+
+@pytest.mark.parametrize("name", ["two", "two, tied", "width tied", "power law", "hard spheres"])
+def test_gains_are_changes_of_the_fit(name):
+    model = MODELS[name]
+    truth = truth_of(model)
+    exact = model.curve(Q, truth)
+    sigma = noise_of(exact)
+    fit = fit_frames(Q, exact, sigma, model)
+    gains = curve_gains(Q, sigma, fit.values, model, fit.free)[0]
+    assert (gains[~fit.free[0]] == 0).all()
+    for place in (10, 60, 120):
+        step = 0.02 * sigma[0, place] * (np.arange(Q.size) == place)
+        up, down = (fit_frames(Q, exact + sign * step, sigma, model).values[0] for sign in (1, -1))
+        numeric = (up - down) / (2 * step[place])
+        size = np.sqrt(np.diagonal(fit.covariance[0])) / sigma[0, place]
+        known = fit.free[0]
+        np.testing.assert_allclose((gains[:, place] / size)[known], (numeric / size)[known], atol=2e-3)
+    covariance = np.einsum("am,bm->ab", gains * sigma[0], gains * sigma[0])
+    scale = np.sqrt(np.diagonal(fit.covariance[0])) + 1e-30
+    np.testing.assert_allclose(
+        covariance / np.outer(scale, scale), fit.covariance[0] / np.outer(scale, scale), atol=1e-4
+    )
+
+
+def test_held_sizes_are_not_fitted():
+    model, truth = MODELS["two"], truth_of(MODELS["two"], 3)
+    exact = model.curve(Q, truth)
+    held = {2: truth[:, 5], 3: truth[:, 6]}
+    start = truth[:, model.nonlinear] * 1.05
+    fit = fit_frames(Q, exact, noise_of(exact), model, held=held, start=start)
+    assert fit.converged.all()
+    np.testing.assert_allclose(fit.values, truth, rtol=1e-5)
+    assert (fit.free == [True, True, True, True, True, False, False]).all()
+    assert (fit.covariance[:, 5:] == 0).all()
+    freely = fit_frames(Q, exact, noise_of(exact), model)
+    variances, larger = (np.diagonal(f.covariance, axis1=1, axis2=2)[:, :5] for f in (fit, freely))
+    assert (variances < larger).all()
+
+
+def test_a_minimum_outside_any_range_is_not_a_result():
+    model = two_populations(FACTOR, agglomerates=((0.8, 1.4), (0.03, 0.5)))
+    exact = MODELS["two"].curve(Q, truth_of(MODELS["two"]))
+    assert not fit_frames(Q, exact, noise_of(exact), model).converged.any()

@@ -1,0 +1,166 @@
+"""Two populations of which one comes and one goes: what each frame reports of them; truth by simulation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from saxs_pipeline.model_config import Model, PopulationChoice
+from saxs_pipeline.model_spec import Population
+from saxs_pipeline.science.curvemodel import CurveModel
+from saxs_pipeline.science.formfactors import intensity_factor
+from saxs_pipeline.stages.fit import fit, good, window
+from saxs_pipeline.stages.quantify import quantify
+from saxs_pipeline.stages.refit import refit_weak
+from saxs_pipeline.types import Curves
+
+Q = np.linspace(0.15, 5, 160)
+FACTOR = intensity_factor(35.2e-6)
+MODEL = Model.model_construct(
+    q_min=0.1,
+    q_max=5.0,
+    populations=(
+        PopulationChoice.model_construct(name="crystals", radius=(1.8, 5.0), sigma=(0.05, 0.8)),
+        PopulationChoice.model_construct(name="agglomerates", radius=(0.8, 1.8), sigma=(0.03, 0.5)),
+    ),
+)
+SPHERES = CurveModel.of(MODEL.spec([FACTOR, FACTOR]))
+CRYSTALS, AGGLOMERATES = 0, 4
+WIDER = Population(FACTOR, (0.8, 4.0), (0.03, 1.0))
+
+
+def truth_of(crystals, agglomerates, radius=2.6):
+    n = len(crystals)
+    one = np.ones(n)
+    radii = np.broadcast_to(radius, n)
+    return np.stack(
+        [np.asarray(crystals), radii, 0.3**2 * one, 0 * one, np.asarray(agglomerates), 1.5 * one, 0.15**2 * one], axis=1
+    )
+
+
+def curves_of(truth, seed=0, sigma=3e-4, common=0.0):
+    exact, rng = SPHERES.curve(Q, np.asarray(truth, dtype=float)), np.random.default_rng(seed)
+    n = len(exact)
+    shared = np.full(len(Q), common)
+    return Curves(
+        q_nm=Q,
+        intensity=exact + rng.normal(0, sigma, exact.shape) + rng.normal(0, 1, len(Q)) * shared,
+        statistical=np.full(exact.shape, sigma),
+        shared=shared,
+        counts=np.ones(exact.shape),
+        index=np.arange(n),
+        start_s=np.arange(n, dtype=float),
+        exposure_s=np.ones(n),
+        problems=("",) * n,
+        notes=("",) * n,
+        dark_sigma=np.zeros(len(Q)),
+        dark_factor=np.zeros(n),
+        taken_off=np.zeros(len(Q)),
+    )
+
+
+def fitted(curves):
+    table, model = fit(curves, MODEL, SPHERES)
+    return table, *refit_weak(curves, table, model, MODEL)
+
+
+def pulls(table, truth, columns):
+    errors = np.sqrt(np.einsum("naa->na", table.covariance))
+    return ((table.values - truth) / errors)[:, columns]
+
+
+def test_one_comes_and_the_other_goes():
+    crystals = np.concatenate([np.zeros(30), np.linspace(1, 15, 30), np.full(30, 15.0)])
+    agglomerates = np.concatenate([np.full(30, 150.0), np.linspace(150, 20, 30), np.zeros(30)])
+    truth = truth_of(crystals, agglomerates)
+    first, table, model = fitted(curves_of(truth))
+    (others,) = table.others
+    assert set(table.flags[:30]) == {"weak"} and set(others[:30]) == {""}
+    assert set(table.flags[35:]) == {""}
+    assert set(others[35:58]) == {""} and set(others[62:]) == {"vanished"}
+    assert np.isnan(first.values[70:, AGGLOMERATES]).all(), "a chunk cannot know the size of what is not there"
+    assert np.isfinite(table.values).all() and np.isfinite(model).all()
+    gone = pulls(table, truth, [CRYSTALS, 1, AGGLOMERATES])[62:]
+    assert np.abs(gone.mean(axis=0)).max() < 0.6
+    np.testing.assert_allclose(gone.std(axis=0), 1, atol=0.4)
+    early = pulls(table, truth, [CRYSTALS, AGGLOMERATES, 5])[:30]
+    assert np.abs(early.mean(axis=0)).max() < 0.6
+    both = pulls(table, truth, [CRYSTALS, 1, AGGLOMERATES, 5])[36:58]
+    assert np.abs(both.mean(axis=0)).max() < 0.7
+    np.testing.assert_allclose(both.std(axis=0), 1, atol=0.45)
+
+
+def test_a_population_that_is_seen_but_too_weak_does_not_bias_the_other():
+    """Crystals of c/σ_c 1 to 3, with the size of the frame that gives it: fitted alone, agglomerates come out wrong."""
+    n = 300
+    truth = np.concatenate([truth_of(np.full(n, 4.0), np.full(n, 150.0), 2.2), truth_of([15.0], [150.0], 2.2)])
+    curves = curves_of(truth, seed=4)
+    _, table, _ = fitted(curves)
+    assert np.mean([flag == "weak" for flag in table.flags[:n]]) > 0.8
+    found = pulls(table, truth, [AGGLOMERATES, 5])[:n]
+    assert np.abs(np.median(found, axis=0)).max() < 0.6
+    assert np.sqrt(np.mean(found**2, axis=0)).max() < 1.3
+    alone = fit(curves, MODEL, CurveModel.of(replace(SPHERES.alone(1), populations=(WIDER,))))[0]
+    wrong = (alone.values[:n, 0] - 150.0) / np.sqrt(alone.covariance[:n, 0, 0])
+    assert np.abs(np.median(wrong)) > 10
+
+
+def test_without_the_second_population_the_first_is_as_if_fitted_alone():
+    truth = truth_of(np.linspace(5, 15, 20), np.zeros(20))
+    curves = curves_of(truth)
+    _, table, _ = fitted(curves)
+    alone = CurveModel.of(SPHERES.alone(0))
+    one = fit(curves, MODEL, alone)[0]
+    np.testing.assert_array_equal(table.values[:, :4], one.values)
+    np.testing.assert_array_equal(table.covariance[:, :4, :4], one.covariance)
+    assert np.isnan(table.values[:, 4:]).all() and not table.free[:, 4:].any()
+    assert set(table.others[0]) == {"weak"}
+    crystals, agglomerates = quantify(table, curves, [None, None], None)
+    assert np.isfinite(crystals.radius_nm.value).all() and np.isnan(agglomerates.radius_nm.value).all()
+
+
+def test_nothing_is_invented_where_there_is_nothing():
+    _, table, model = fitted(curves_of(truth_of(np.zeros(5), np.zeros(5))))
+    assert np.isnan(table.values).all() and np.isnan(model).all()
+    assert set(table.flags) | set(table.others[0]) <= {"weak", "not_converged"}
+
+
+def test_the_chunk_does_not_matter():
+    truth = truth_of(np.linspace(0, 15, 50), np.linspace(150, 0, 50))
+    curves = curves_of(truth)
+    whole, _ = fit(curves, MODEL, SPHERES)
+    for start, stop in ((0, 1), (7, 20), (49, 50)):
+        part, _ = fit(curves.select(start, stop), MODEL, SPHERES)
+        np.testing.assert_array_equal(part.values, whole.values[start:stop])
+        np.testing.assert_array_equal(part.covariance, whole.covariance[start:stop])
+
+
+def test_a_bad_frame_stays_without_a_word_of_the_fit():
+    curves = curves_of(truth_of(np.full(6, 15.0), np.full(6, 150.0)))
+    curves.intensity[3] = np.nan
+    curves = replace(curves, problems=("", "", "", "nan: all", "", ""))
+    _, table, _ = fitted(curves)
+    assert (table.flags, table.others[0]) == (("",) * 6, ("",) * 6)
+    assert np.isnan(table.values[3]).all()
+
+
+@pytest.mark.slow
+def test_the_shared_part_of_the_errors_is_what_a_mean_over_frames_keeps():
+    """The means of 20 frames scatter from series to series as the shared part says, not as σ/√20."""
+    truth, means, shares, single = truth_of(np.full(20, 15.0), np.full(20, 150.0)), [], [], []
+    for seed in range(160):
+        curves = curves_of(truth, seed, common=4e-4)
+        table, _ = fit(curves, MODEL, SPHERES)
+        assert good(table, 0).all() and good(table, 1).all()
+        table = replace(table, flags=("ok",) * 20, others=(("ok",) * 20,))
+        crystals, agglomerates = quantify(table, curves, [None, None], None, window(curves, MODEL))
+        three = (crystals.radius_nm, crystals.sigma_nm, agglomerates.radius_nm)
+        means.append([estimate.value.mean() for estimate in three])
+        shares.append([*crystals.shared[:, :2].mean(axis=0), agglomerates.shared[:, 0].mean()])
+        single.append([estimate.statistical.mean() for estimate in three])
+    scatter, shared = np.std(means, axis=0), np.mean(shares, axis=0)
+    own = np.sqrt(np.mean(single, axis=0) ** 2 - shared**2) / np.sqrt(20)
+    np.testing.assert_allclose(scatter, np.hypot(shared, own), rtol=0.17)  # three standard errors of a scatter
+    assert (shared > 2 * own).all()

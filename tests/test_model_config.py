@@ -1,0 +1,117 @@
+"""The section `model` of the run file: what becomes of it, and what is said of mistakes."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from saxs_pipeline import runfile
+from saxs_pipeline.science.curvemodel import CurveModel
+from saxs_pipeline.types import BadInput, Uncertain
+from tests.test_runfile import GOOD
+
+PLAIN = "model: {q_min: 0.15 1/nm, q_max: 5 1/nm}"
+SAMPLE = "sample: {contrast: 35.2e-6 1/Å^2}"
+PAIR = """\
+model:
+  q_min: 0.15 1/nm
+  q_max: 5 1/nm
+  populations:
+    - {name: crystals, radius: [1.8 nm, 5 nm], sigma: [0.05 nm, 1 nm]}
+    - {name: agglomerates, radius: [0.8 nm, 1.8 nm], contrast: 20e-6 1/Å^2}
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/f_1.edf").write_bytes(b"x")
+    (tmp_path / "scalers.h5").write_bytes(b"x")
+
+    def loaded(model, sample=SAMPLE):
+        path = tmp_path / "run.yaml"
+        path.write_text(GOOD.replace(PLAIN, model).replace(SAMPLE, sample), encoding="utf-8")
+        return runfile.load(path).config
+
+    return loaded
+
+
+def with_keys(text):
+    return PLAIN.replace("}", f", {text}}}")
+
+
+def test_a_model_without_more_is_as_ever(load):
+    spec = load(PLAIN).model.spec([7.0])
+    (one,) = spec.populations
+    assert (one.amplitude, one.radius_nm, one.sigma_nm, one.name) == (7.0, (0.5, 5.0), (0.02, 0.6), "")
+    assert (spec.distribution, spec.power_law, spec.constant, spec.volume_fraction) == ("gaussian", None, None, None)
+
+
+def test_every_key_arrives_in_internal_units(load):
+    keys = (
+        "distribution: schulz, power_law: 4, constant: 1e-3 1/cm, structure_factor: {volume_fraction: [0.01, 0.3], "
+        "shell: 6 Å}, resolution: {sigma_q: 0.002 1/Å}, fixed: {radius: 20 Å}, tied: {sigma: 0.06 * radius}"
+    )
+    spec = load(with_keys(keys)).model.spec([1.0], 0.02)
+    assert spec.distribution == "schulz" and spec.power_law == (4, 4) and spec.constant == pytest.approx(1e-4)
+    assert spec.volume_fraction == (0.01, 0.3) and spec.shell_nm == pytest.approx(0.6)
+    assert spec.sigma_q_1_nm == 0.02 and spec.tied == (("sigma", "0.06 * radius"),)
+    assert dict(spec.fixed) == {"radius": pytest.approx(2.0)}
+    assert load(with_keys("power_law: [3, 4.5]")).model.spec([1.0]).power_law == (3, 4.5)
+
+
+def test_each_population_sees_its_own_sample(load):
+    config = load(PAIR)
+    first, second = config.model.samples(config.sample)
+    assert first.contrast == (pytest.approx(35.2e-6), 0) and second.contrast == (pytest.approx(20e-6), 0)
+    solvent = "sample: {solvent: {formula: C6H14, density: 0.655 g/cm^3}, cation_concentration: 5 mmol/L}"
+    particle = "particle: {formula: CsPbBr3, density: 4.83 g/cm^3}, lattice_parameter: 0.587 nm, cations_per_cell: 1"
+    both = PAIR.replace("sigma: [0.05 nm, 1 nm]", particle).replace("contrast: 20e-6 1/Å^2", particle)
+    config = load(both, solvent)
+    first, second = config.model.samples(config.sample)
+    assert first.solvent.formula == "C6H14" and first.particle.formula == "CsPbBr3" and first.contrast is None
+    assert second.cation_concentration == Uncertain(5.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "sample", "key", "hint"),
+    [
+        (with_keys("distribution: weibull"), SAMPLE, "model.distribution", "gaussian"),
+        (with_keys("power_law: 7"), SAMPLE, "model.power_law", "6"),
+        (with_keys("power_law: [4, 3]"), SAMPLE, "model.power_law", "smaller"),
+        (with_keys("structure_factor: {}"), SAMPLE, "volume_fraction", "missing"),
+        (with_keys("structure_factor: {volume_fraction: 0.9}"), SAMPLE, "volume_fraction", "0.6"),
+        (with_keys("resolution: {}"), SAMPLE, "model.resolution", "beam"),
+        (with_keys("fixed: {width: 1 nm}"), SAMPLE, "model.fixed", "choose from radius, sigma"),
+        (with_keys("tied: {sigma: 0.1 * r}"), SAMPLE, "model.tied", "use radius, sigma"),
+        (with_keys("tied: {sigma: 'open(1)'}"), SAMPLE, "model.tied", "not allowed"),
+        (with_keys("tied: {sigma: radius}, fixed: {sigma: 1 nm}"), SAMPLE, "model.tied", "keep one"),
+        (PAIR.replace("[0.8 nm, 1.8 nm]", "[0.8 nm, 2 nm]"), SAMPLE, "model.populations", "overlap"),
+        (PAIR.replace("name: agglomerates", "name: crystals"), SAMPLE, "model.populations", "different names"),
+        (PAIR.replace("name: agglomerates", "name: 2nd"), SAMPLE, "populations", "pattern"),
+        (PAIR + "  radius: [1 nm, 2 nm]\n", SAMPLE, "model.radius", "each of the populations"),
+        (PAIR.replace("1 nm]}", "1 nm], contrast: 1e-5 1/Å^2, particle: {formula: C, density: 1 g/cm^3}}"), SAMPLE,
+         "contrast", "not both"),
+        (PAIR, "sample: {solvent: {formula: C6H14, density: 0.655 g/cm^3}}", "model.populations", "crystals: give"),
+        (PAIR, SAMPLE.replace("}", ", cation_concentration: 5 mmol/L}"), "model.populations", "a yield needs"),
+        (PLAIN, "sample: {solvent: {formula: C6H14, density: 0.655 g/cm^3}}", "sample.contrast", "give `contrast`"),
+    ],
+)  # fmt: skip
+def test_mistakes_have_their_place_and_how_to_mend_them(load, model, sample, key, hint):
+    with pytest.raises(BadInput) as caught:
+        load(model, sample)
+    text = str(caught.value)
+    assert hint in text, text
+    assert key in text and "run.yaml:" in text, text
+    assert "Traceback" not in text and len(caught.value.messages) <= 3
+
+
+def test_the_example_of_the_readme_is_a_model(load):
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    example = re.search(r"```yaml\n(model:\n.*?)```", text, re.DOTALL)[1].replace("0.2 1/nm", "0.15 1/nm")
+    solvent = "{formula: C6H14, density: 0.655 g/cm^3}"
+    config = load(example, f"sample: {{solvent: {solvent}}}")
+    assert [one.name for one in config.model.populations] == ["crystals", "agglomerates"]
+    spec = config.model.spec([1.0, 1.0])
+    assert (spec.distribution, spec.power_law) == ("schulz", (4, 4))
+    assert CurveModel.of(spec).free == (0, 1, 2)
