@@ -14,20 +14,18 @@ SIZE_COLUMNS = ("mean_nm", "number_mean_nm", "width_nm", "volume_fraction", "bac
 """Columns of SizeDistributions.values and errors: volume-weighted mean radius, number-weighted mean radius, standard
 deviation of the volume-weighted distribution, total volume fraction, constant background."""
 
-SHAPE_COLUMNS = ("shown_width_nm", "single_width_nm", "single_fwhm_nm", "two_sizes_nm", "groups", "chi2_red")
-"""Columns of SizeDistributions.shape: standard deviation of the distribution as it is shown; what a single size of the
-same signal would show, as standard deviation and as full width at half maximum; distance from which on two sizes show
-two maxima (NaN: none within the radii); number of separate groups of sizes
-without which the curve would not be described; reduced χ²."""
+SHAPE_COLUMNS = ("single_width_nm", "single_fwhm_nm", "two_sizes_nm", "groups", "chi2_red")
+"""Columns of SizeDistributions.shape: standard deviation above which a width is one; full width at half maximum that a
+single size of the same signal would show; distance from which on two sizes show two maxima (NaN: none within the radii);
+number of separate groups of sizes without which the curve would not be described; reduced χ²."""
 
 
 @dataclass(frozen=True, eq=False)
 class SizeDistributions:
     """Volume-weighted size distributions of n frames on k radii.
 
-    radius_nm (k,), bin_nm (k,) width of each bin; density (n, k) volume fraction per nm, its standard error
-    density_err, and the band lower … upper that holds 68 % of the repetitions; values and errors (n, 5) in the order
-    of SIZE_COLUMNS; shape (n, 6) in that of SHAPE_COLUMNS; flags (n,) words joined by "|", "" if none:
+    radius_nm (k,), bin_nm (k,) width of each bin; density (n, k) volume fraction per nm, and its standard
+    error density_err; values and errors (n, 5) in the order of SIZE_COLUMNS; shape (n, 5) in that of SHAPE_COLUMNS; flags (n,) words joined by "|", "" if none:
 
     - `weak`: too little signal; no radius and no width is reported
     - `unresolved`: not wider than a single size would show; width_nm is an upper limit (two standard errors), without
@@ -45,8 +43,6 @@ class SizeDistributions:
     bin_nm: Floats
     density: Floats
     density_err: Floats
-    lower: Floats
-    upper: Floats
     values: Floats
     errors: Floats
     shape: Floats

@@ -14,8 +14,6 @@ from saxs_pipeline.types import Curves
 _DENSITIES = {
     "density": "density",
     "density_errors": "density_err",
-    "density_lower": "lower",
-    "density_upper": "upper",
 }
 """Name in the file, field of SizeDistributions; (n, k)."""
 

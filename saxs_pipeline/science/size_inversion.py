@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from saxs_pipeline.science.formfactors import AVOGADRO_PER_MOL, sphere
-from saxs_pipeline.science.nonnegative import NonNegativeRidge
+from saxs_pipeline.science.nonnegative import Minimiser, NonNegative
 from saxs_pipeline.types import BadInput, Floats
 
 DRAWS = 50
@@ -23,11 +23,13 @@ WEAK = 5.0
 
 _POWER = 5.0  # of R in g
 _MISFIT = 0.4  # Δχ² of a single size without noise
-_NEAR = 1.2  # which is met within this factor
+_TOLERATED = 4.0  # Δχ² of the smoothest distribution
+_NEAR = 1.2  # both are met within this factor
 _SIGNIFICANT = 4.0  # Δχ² without a group of sizes
 _RANK = DRAWS // 2
 _CUT = 1e-13
-_STRENGTHS = (1e-18, 1e2)  # of the largest singular value squared
+_STRENGTHS = (1e-18, 1e2)  # of the largest ‖M‖²/‖L‖² of a column
+_FIRST = 1e-5  # of them
 
 _CUBIC_NM_PER_UMOL_L = AVOGADRO_PER_MOL * 1e-6 / 1e24
 
@@ -71,7 +73,7 @@ def repetitions() -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What all frames share: q (m,), radii and bin widths (k,), g (k,), K·g = basis @ rows, 1/mm."""
+    """What all frames share: q (m,), radii and bin widths (k,), g (k,), K·g = basis @ rows, 1/mm; φ → φ″ (k, k)."""
 
     q_nm: Floats
     radius_nm: Floats
@@ -81,16 +83,27 @@ class Problem:
     basis: Floats
     rows: Floats
     normals: Floats
+    bend: Floats
+    minimise: Minimiser | None
 
 
-def set_up(q: Floats, radius: Floats, factor: float) -> Problem:
+def set_up(q: Floats, radius: Floats, factor: float, minimise: Minimiser | None = None) -> Problem:
     """The problem for q (m,) and radii (k,) in 1/nm and nm; factor as in `kernel`."""
     width = np.gradient(radius)
     scale = radius**_POWER * np.sqrt(width)
     left, values, right = np.linalg.svd(kernel(q, radius, factor) * scale, full_matrices=False)
     k = int((values > 0.1 * _CUT * values[0]).sum())
     basis, rows = np.ascontiguousarray(left[:, :k]), values[:k, None] * right[:k]
-    return Problem(q, radius, width, scale, factor, basis, rows, repetitions())
+    return Problem(q, radius, width, scale, factor, basis, rows, repetitions(), _second_derivative(radius) / width, minimise)
+
+
+def _second_derivative(radius: Floats) -> Floats:
+    """(k, k): second derivative of a density (k,), with zeros beyond the ends, times √ΔR: its squares add up to ∫."""
+    step = np.diff(radius)
+    before, after = np.concatenate([step[:1], step]), np.concatenate([step, step[-1:]])
+    middle = np.diag(-2 / (before * after))
+    middle += np.diag((2 / (before * (before + after)))[1:], -1) + np.diag((2 / (after * (before + after)))[:-1], 1)
+    return np.asarray(middle * np.sqrt(np.gradient(radius))[:, None])
 
 
 class Frame:
@@ -107,9 +120,9 @@ class Frame:
         inner, values, right = np.linalg.svd(triangle @ problem.rows, full_matrices=False)
         k = min(_RANK, int((values > _CUT * values[0]).sum()))
         self.turn = left @ inner[:, :k]
-        self.largest = float(values[0]) ** 2
-        self.ridge = NonNegativeRidge(values[:k, None] * right[:k])
-        self.per_volume = self.ridge.matrix / problem.scale
+        self.matrix = values[:k, None] * right[:k] / problem.scale
+        self.sharp = NonNegative(self.matrix, np.diag(1 / problem.scale), problem.minimise)
+        self.smooth = NonNegative(self.matrix, problem.bend, problem.minimise)
         self.level = float(self.constant @ (intensity * weight))
         white = self._freed(intensity * weight)
         self.data = self.turn.T @ white
@@ -123,9 +136,9 @@ class Frame:
         white = (kernel(self.problem.q_nm, radius_nm, self.problem.factor) @ fraction) * self.weight
         return self.turn.T @ self._freed(white), float(self.constant @ white)
 
-    def misfit(self, x: Floats, curve: Floats) -> float:
-        """χ² of φ = g·x, x (bins,), against a curve (k,)."""
-        residual = self.ridge.matrix @ x - curve
+    def misfit(self, fraction: Floats, curve: Floats) -> float:
+        """χ² of volume fractions (bins,) against a curve (k,)."""
+        residual = self.matrix @ fraction - curve
         return float(residual @ residual)
 
 
@@ -139,27 +152,39 @@ class Size(NamedTuple):
 
 def single_size(frame: Frame) -> Size:
     """The single size that describes the curve best; a weak frame's is given the signal that is just not weak."""
-    along = frame.per_volume.T @ frame.data
-    length = np.sqrt((frame.per_volume**2).sum(axis=0))
+    along = frame.matrix.T @ frame.data
+    length = np.sqrt((frame.matrix**2).sum(axis=0))
     signal = along / length
     place = int(np.argmax(signal))
-    curve = frame.per_volume[:, place] * (max(float(signal[place]), WEAK) / length[place])
+    curve = frame.matrix[:, place] * (max(float(signal[place]), WEAK) / length[place])
     return Size(place, curve, float(signal[place]))
 
 
-def _smoothest(frame: Frame, curve: Floats, guess: float) -> tuple[float, Floats]:
-    """α with which a noise-free curve (k,) is missed by Δχ² = _MISFIT, and its x (bins,); bisection in log α."""
-    below, above = (math.log10(frame.largest * limit) for limit in _STRENGTHS)
-    place, known = min(max(math.log10(guess), below), above), [False, False]
+def _with_misfit(
+    problem: NonNegative, curve: Floats, excess: float, base: float = 0.0, near: Floats | None = None
+) -> tuple[float, Floats]:
+    """α and fractions (bins,) with which χ² of a curve (k,) is base + excess, the latter within `_NEAR`; in log α."""
+    fit, smooth = ((m**2).sum(axis=0) for m in (problem.matrix, problem.penalty))
+    below, above = (math.log10(float((fit / smooth).max()) * limit) for limit in _STRENGTHS)
+    place, known = math.log10(float((fit / smooth).max()) * _FIRST), [False, False]
     while True:
-        x = frame.ridge.solve_one(10**place, curve)
-        lack = math.log10(max(frame.misfit(x, curve), 1e-30) / _MISFIT)
+        x = problem.solve(10**place, curve, near)
+        residual = problem.matrix @ x - curve
+        lack = math.log10(max(float(residual @ residual) - base, 1e-30) / excess)
         if abs(lack) < math.log10(_NEAR) or above - below < 0.02:
             return 10**place, x
-        known[lack > 0] = True
+        known[lack > 0], near = True, x
         below, above = (below, place) if lack > 0 else (place, above)
         inside = place - min(max(1.1 * lack, -4.0), 4.0)  # the misfit is about proportional to α
         place = inside if not all(known) and below < inside < above else (below + above) / 2
+
+
+def smoothest(frame: Frame, curve: Floats, near: Floats, least: float = 0.0) -> tuple[float, Floats]:
+    """α and fractions (bins,) of least ∫φ″² whose χ² to a curve (k,) is `least`, 0 without noise, and _TOLERATED more.
+
+    near (bins,): a similar distribution.
+    """
+    return _with_misfit(frame.smooth, curve, _TOLERATED, least, near)
 
 
 def _groups(fraction: Floats) -> list[slice]:
@@ -169,47 +194,50 @@ def _groups(fraction: Floats) -> list[slice]:
     return [slice(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def _needed(frame: Frame, strength: float, x: Floats) -> list[slice]:
-    """The groups of φ without which χ² + α‖x‖² would be higher by _SIGNIFICANT; the strongest one in any case."""
-    groups = _groups(x * frame.problem.scale)
-    signals = [float(np.sum((frame.ridge.matrix[:, group] @ x[group]) ** 2)) for group in groups]
-    lowest = frame.misfit(x, frame.data) + strength * float(x @ x)
+def _needed(frame: Frame, strength: float, fraction: Floats) -> list[slice]:
+    """The groups without which the minimised sum would be higher by _SIGNIFICANT; the strongest one in any case."""
+    groups = _groups(fraction)
+    signals = [float(np.sum((frame.matrix[:, group] @ fraction[group]) ** 2)) for group in groups]
+    lowest = _sum(frame, strength, fraction)
     needed = []
     for group, signal in zip(groups, signals, strict=True):
         if signal < max(signals):
             if signal < _SIGNIFICANT:
                 continue
-            without = frame.ridge.matrix.copy()
+            without = frame.matrix.copy()
             without[:, group] = 0.0
-            other = NonNegativeRidge(without).solve_one(strength, frame.data)
-            if frame.misfit(other, frame.data) + strength * float(other @ other) - lowest < _SIGNIFICANT:
+            other = NonNegative(without, frame.sharp.penalty).solve(strength, frame.data, fraction)
+            if _sum(frame, strength, other) - lowest < _SIGNIFICANT:
                 continue
         needed.append(group)
     return needed
 
 
+def _sum(frame: Frame, strength: float, fraction: Floats) -> float:
+    return frame.misfit(fraction, frame.data) + strength * float(((frame.sharp.penalty @ fraction) ** 2).sum())
+
+
 class Solution(NamedTuple):
-    """α, the frame's x (bins,), its needed groups, and the x of a single size at this α."""
+    """α, the frame's fractions (bins,), their needed groups, and those of a single size at this α."""
 
     strength: float
-    x: Floats
+    fraction: Floats
     groups: list[slice]
     single: Floats
 
 
 def solve(frame: Frame, size: Size) -> Solution:
-    """The distribution. With several groups α is chosen again, so that each of them could be a single size."""
+    """The sharp distribution. With several groups α is chosen again, so that each of them could be a single size."""
     p = frame.problem
-    guess = 1e-5 * float(frame.ridge.matrix[:, size.place] @ frame.ridge.matrix[:, size.place])
-    strength, single = _smoothest(frame, size.curve, guess)
-    x = frame.ridge.solve_one(strength, frame.data)
-    groups = _needed(frame, strength, x)
+    strength, single = _with_misfit(frame.sharp, size.curve, _MISFIT)
+    fraction = frame.sharp.solve(strength, frame.data, single)
+    groups = _needed(frame, strength, fraction)
     if len(groups) > 1:
-        fraction = x * p.scale
         volumes = np.array([fraction[g].sum() for g in groups])
         radii = [fraction[g] @ p.radius_nm[g] / fraction[g].sum() for g in groups]
         places = [int(np.argmin(np.abs(p.radius_nm - radius))) for radius in radii]
-        strength, _ = _smoothest(frame, frame.per_volume[:, places] @ volumes, strength)
-        x, single = frame.ridge.solve_one(strength, frame.data), frame.ridge.solve_one(strength, size.curve)
-        groups = _needed(frame, strength, x)
-    return Solution(strength, x, groups, single)
+        strength, _ = _with_misfit(frame.sharp, frame.matrix[:, places] @ volumes, _MISFIT)
+        fraction = frame.sharp.solve(strength, frame.data, fraction)
+        single = frame.sharp.solve(strength, size.curve, single)
+        groups = _needed(frame, strength, fraction)
+    return Solution(strength, fraction, groups, single)

@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from saxs_pipeline.science.nonnegative import Minimiser, NonNegative
 from saxs_pipeline.science.size_inversion import (
     WEAK,
     Frame,
@@ -38,6 +39,7 @@ from saxs_pipeline.science.size_inversion import (
     kernel,
     set_up,
     single_size,
+    smoothest,
     solve,
 )
 from saxs_pipeline.size_distribution import SHAPE_COLUMNS, SIZE_COLUMNS, SizeDistributions
@@ -47,9 +49,6 @@ _UNDONE = 0.5  # share of the smearing
 _POOR = 2.0  # reduced χ²
 _AT_END = 0.1  # of the highest density
 _MIN_POINTS = 10
-_SMOOTHER = 13  # tries
-PEN = 2.0
-_PERCENT = (15.865, 84.135)
 
 
 # --- numbers of a distribution ---------------------------------------------------------------------------------------
@@ -74,7 +73,7 @@ class _Candidate(NamedTuple):
 
     curve: Floats
     truth: Floats
-    x: Floats
+    made: Floats
     bias: Floats
 
 
@@ -83,7 +82,7 @@ def _candidate(frame: Frame, found: Solution, constant: Floats, smearing: float)
     p = frame.problem
     radii, fractions = [np.zeros(0)], [np.zeros(0)]
     for group in found.groups:
-        part, radius = (found.x * p.scale)[group], p.radius_nm[group]
+        part, radius = found.fraction[group], p.radius_nm[group]
         mean = part @ radius / part.sum()
         variance = part @ (radius - mean) ** 2 / part.sum()
         share = math.sqrt(max(0.0, 1 - smearing / variance)) if variance > 0 else 0.0
@@ -95,8 +94,8 @@ def _candidate(frame: Frame, found: Solution, constant: Floats, smearing: float)
         gain = float(curve @ frame.data) / float(curve @ curve)
         curve, level, fraction = gain * curve, gain * level, gain * fraction
     truth = _numbers(fraction, radius, np.array(level))
-    x = frame.ridge.solve_one(found.strength, curve)
-    return _Candidate(curve, truth, x, _numbers(x * p.scale, p.radius_nm, constant) - truth)
+    made = frame.sharp.solve(found.strength, curve, found.fraction)
+    return _Candidate(curve, truth, made, _numbers(made, p.radius_nm, constant) - truth)
 
 
 # --- resolution ------------------------------------------------------------------------------------------------------
@@ -116,28 +115,30 @@ def _full_width(density: Floats, radius_nm: Floats) -> float:
     return float(edges[1] - edges[0])
 
 
-def _told_apart(frame: Frame, strength: float, size: Size, fwhm: float) -> float:
+def _told_apart(frame: Frame, size: Size, single: Floats, fwhm: float) -> float:
     """Distance in nm from which on two sizes about the single one, of equal volume and no noise, show two maxima.
 
-    To 3 %, by bisection; NaN where this takes more than the radii on either side.
+    To 5 %; NaN where this takes more than the radii on either side. fwhm, nm: what a single size shows, single (bins,).
     """
-    radius = float(frame.problem.radius_nm[size.place])
-    ends = frame.problem.radius_nm[[0, -1]]
-    low, high = math.log(0.25 * fwhm), math.log(1.9 * min(radius - ends[0], ends[1] - radius) + 1e-9)
-    if low >= high or not _splits(frame, strength, size, math.exp(high)):
-        return math.nan
-    while high - low > 0.03:
-        middle = (low + high) / 2
-        low, high = (low, middle) if _splits(frame, strength, size, math.exp(middle)) else (middle, high)
-    return math.exp(high)
+    radius, ends = float(frame.problem.radius_nm[size.place]), frame.problem.radius_nm[[0, -1]]
+    low, high, most = fwhm, 2 * fwhm, 1.9 * min(radius - ends[0], ends[1] - radius)
+    while not _splits(frame, size, single, min(high, most)):
+        if high > most:
+            return math.nan
+        low, high = high, 2 * high
+    high = min(high, most)
+    while high > 1.05 * low:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if _splits(frame, size, single, middle) else (middle, high)
+    return high
 
 
-def _splits(frame: Frame, strength: float, size: Size, distance: float) -> bool:
+def _splits(frame: Frame, size: Size, single: Floats, distance: float) -> bool:
     """Whether the density of two sizes with the frame's signal dips by a fifth of the lower maximum (Rayleigh)."""
     p = frame.problem
     curve, _ = frame.seen(p.radius_nm[size.place] + np.array([-0.5, 0.5]) * distance, np.ones(2))
-    x = frame.ridge.solve_one(strength, curve * float(np.linalg.norm(size.curve) / np.linalg.norm(curve)))
-    density = x * p.scale / p.bin_nm
+    curve *= float(np.linalg.norm(size.curve) / np.linalg.norm(curve))
+    density = smoothest(frame, curve, single)[1] / p.bin_nm
     left, right = density[: size.place + 1], density[size.place :]
     between = density[int(np.argmax(left)) : size.place + int(np.argmax(right)) + 1]
     return bool(between.min() < 0.8 * min(left.max(), right.max()))
@@ -151,8 +152,6 @@ class _Result(NamedTuple):
 
     density: Floats
     density_err: Floats
-    lower: Floats
-    upper: Floats
     values: Floats
     errors: Floats
     shape: Floats
@@ -163,62 +162,56 @@ def _result(frame: Frame) -> _Result:
     p, size = frame.problem, single_size(frame)
     found = solve(frame, size)
     constant = frame.constant @ (kernel(p.q_nm, p.radius_nm, p.factor) * frame.weight[:, None])
-    smearing = _numbers(found.single * p.scale, p.radius_nm, constant)[2]
+    smearing = _numbers(found.single, p.radius_nm, constant)[2]
     middle, *ends = (_candidate(frame, found, constant, share * smearing) for share in (_UNDONE, 0.0, 1.0))
-    repeated = _numbers(_repeated(frame, found.strength, middle.curve, middle.x), p.radius_nm, constant)
-    numbers = _numbers(found.x * p.scale, p.radius_nm, constant)
-    strength, shown = _shown(frame, found.strength, frame.data)
-    smooth = _repeated(frame, strength, frame.ridge.matrix @ shown, shown)
+    repeated = _numbers(_repeated(frame, frame.sharp, found.strength, middle.curve, middle.made), p.radius_nm, constant)
+    numbers = _numbers(found.fraction, p.radius_nm, constant)
     values = numbers - (repeated.mean(axis=0) - middle.truth)
     errors = np.hypot(repeated.std(axis=0, ddof=1), 0.5 * (ends[1].bias - ends[0].bias))
-    single = _numbers(_repeated(frame, found.strength, size.curve, found.single), p.radius_nm, constant)[:, 2]
-    low, high = np.percentile(smooth, _PERCENT, axis=0)
-    degrees = frame.weight.astype(bool).sum() - 1 - frame.ridge.freedom(found.strength, found.x)
-    chi2 = (frame.misfit(found.x, frame.data) + frame.rest) / degrees
-    strength, alone = _shown(frame, found.strength, size.curve)
-    fwhm = _full_width(alone * p.scale / p.bin_nm, p.radius_nm)
-    apart = _told_apart(frame, strength, size, fwhm)
+    alone = _repeated(frame, frame.sharp, found.strength, size.curve, found.single)
+    single = _numbers(alone, p.radius_nm, constant)[:, 2]
     resolved = bool(numbers[2] > np.percentile(single, 95))
+    degrees = frame.weight.astype(bool).sum() - 1 - frame.sharp.freedom(found.strength, found.fraction)
+    chi2 = (frame.misfit(found.fraction, frame.data) + frame.rest) / degrees
     weak = size.signal < WEAK
-    reported = _reported(frame, values, errors, resolved=resolved, weak=weak)
+    shown = _shown(frame, size, found)
     return _Result(
-        shown * p.scale / p.bin_nm,
-        smooth.std(axis=0, ddof=1) / p.bin_nm,
-        low / p.bin_nm,
-        high / p.bin_nm,
-        *reported,
-        np.array([math.sqrt(numbers[2]), math.sqrt(float(single.mean())), fwhm, apart, len(found.groups), chi2]),
+        shown.density,
+        shown.density_err,
+        *_reported(frame, values, errors, resolved=resolved, weak=weak),
+        np.array([math.sqrt(float(single.mean())), shown.fwhm_nm, shown.two_sizes_nm, len(found.groups), chi2]),
         _joined(
             weak=weak,
             unresolved=not weak and not resolved,
             poor_fit=chi2 > _POOR + 5 * math.sqrt(2 / degrees),
-            at_limit=not weak and _reaches_an_end(shown * p.scale / p.bin_nm),
-            coarse_bins=not weak and fwhm < 2 * p.bin_nm[size.place],
+            at_limit=not weak and _reaches_an_end(shown.density),
+            coarse_bins=not weak and shown.fwhm_nm < 2 * p.bin_nm[size.place],
         ),
     )
 
 
-def _shown(frame: Frame, strength: float, data: Floats) -> tuple[float, Floats]:
-    """The α ≥ strength, in steps of √10, with the lowest χ² + 2 · degrees of freedom (Akaike), and its x (bins,)."""
-    best = (math.inf, strength, np.zeros(0))
-    for step in range(_SMOOTHER):
-        trial = strength * 10 ** (step / 2)
-        x = frame.ridge.solve_one(trial, data)
-        misfit = frame.misfit(x, data)
-        best = min(best, (misfit + PEN * frame.ridge.freedom(trial, x), trial, x), key=lambda known: known[0])
-        if misfit > best[0]:
-            break
-    return best[1], best[2]
+class _Shown(NamedTuple):
+    """Density (bins,) in 1/nm with its error, and what a single size and two would show."""
+
+    density: Floats
+    density_err: Floats
+    fwhm_nm: float
+    two_sizes_nm: float
 
 
-def _repeated(frame: Frame, strength: float, curve: Floats, x: Floats) -> Floats:
-    """Volume fractions (DRAWS, bins) of noisy repetitions of a curve (k,), of which x (bins,) is the solution."""
-    data = curve + frame.problem.normals[:, : len(curve)]
-    start = curve - frame.ridge.matrix @ x
-    found, _, reached = frame.ridge.solve(strength, data, start[None])
-    for i in np.flatnonzero(~reached):
-        found[i] = frame.ridge.solve_one(strength, data[i])
-    return found * frame.problem.scale
+def _shown(frame: Frame, size: Size, found: Solution) -> _Shown:
+    p = frame.problem
+    strength, fraction = smoothest(frame, frame.data, found.fraction, frame.misfit(found.fraction, frame.data))
+    repeated = _repeated(frame, frame.smooth, strength, frame.matrix @ fraction, fraction)
+    _, single = smoothest(frame, size.curve, found.single)
+    fwhm = _full_width(single / p.bin_nm, p.radius_nm)
+    apart = _told_apart(frame, size, single, fwhm)
+    return _Shown(fraction / p.bin_nm, repeated.std(axis=0, ddof=1) / p.bin_nm, fwhm, apart)
+
+
+def _repeated(frame: Frame, problem: NonNegative, strength: float, curve: Floats, made: Floats) -> Floats:
+    """Volume fractions (DRAWS, bins) of noisy repetitions of a curve (k,), of which made (bins,) is the solution."""
+    return problem.solve(strength, curve + frame.problem.normals[:, : len(curve)], made)
 
 
 def _reported(frame: Frame, values: Floats, errors: Floats, *, resolved: bool, weak: bool) -> tuple[Floats, Floats]:
@@ -250,7 +243,15 @@ def _reaches_an_end(density: Floats) -> bool:
 # --- all frames ------------------------------------------------------------------------------------------------------
 
 
-def invert(q_nm: Floats, intensity: Floats, sigma: Floats, radius_nm: Floats, *, factor: float) -> SizeDistributions:
+def invert(
+    q_nm: Floats,
+    intensity: Floats,
+    sigma: Floats,
+    radius_nm: Floats,
+    *,
+    factor: float,
+    minimise: Minimiser | None = None,
+) -> SizeDistributions:
     """The size distribution of every curve, with errors and resolution.
 
     q_nm (m,) > 0; intensity and sigma (n, m) in 1/mm; points that are not finite, or with σ ≤ 0, get weight 0. Frames
@@ -260,7 +261,7 @@ def invert(q_nm: Floats, intensity: Floats, sigma: Floats, radius_nm: Floats, *,
     """
     q, y, e, radius = (np.ascontiguousarray(a, dtype=np.float64) for a in (q_nm, intensity, sigma, radius_nm))
     _require(q, y, e, radius, factor)
-    problem = set_up(q, radius, factor)
+    problem = set_up(q, radius, factor, minimise)
     rows = []
     for curve, error in zip(y, e, strict=True):
         use = np.isfinite(curve) & np.isfinite(error) & (error > 0)
@@ -286,7 +287,7 @@ def _require(q: Floats, intensity: Floats, sigma: Floats, radius: Floats, factor
 def _unmeasured(bins: int) -> _Result:
     nothing = np.full(bins, np.nan)
     numbers, shape = np.full(len(SIZE_COLUMNS), np.nan), np.full(len(SHAPE_COLUMNS), np.nan)
-    return _Result(nothing, nothing, nothing, nothing, numbers, numbers, shape, "not_measured")
+    return _Result(nothing, nothing, numbers, numbers, shape, "not_measured")
 
 
 def _gathered(problem: Problem, rows: list[_Result]) -> SizeDistributions:
@@ -299,8 +300,6 @@ def _gathered(problem: Problem, rows: list[_Result]) -> SizeDistributions:
         bin_nm=problem.bin_nm,
         density=stack("density", bins),
         density_err=stack("density_err", bins),
-        lower=stack("lower", bins),
-        upper=stack("upper", bins),
         values=stack("values", len(SIZE_COLUMNS)),
         errors=stack("errors", len(SIZE_COLUMNS)),
         shape=stack("shape", len(SHAPE_COLUMNS)),

@@ -17,7 +17,7 @@ from saxs_pipeline.science.binning import Limits, Sums, WholePixels
 _BLOCK = 16384
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any]) -> Any:
     """Without the lock of Python; machine code is kept from run to run where there is a place for it."""
     try:
         return numba.njit(nogil=True, cache=True)(function)
@@ -25,7 +25,7 @@ def _compiled(function: Callable[..., Any]) -> Any:
         return numba.njit(nogil=True)(function)
 
 
-@_compiled
+@compiled
 def _add(image: Any, label: Any, total: Any) -> None:
     """Four sums in turn: neighbours often share their bin, and each addition would wait for the one before."""
     a, b, c, d = total[0], total[1], total[2], total[3]
@@ -39,7 +39,7 @@ def _add(image: Any, label: Any, total: Any) -> None:
         a[label[p]] += np.int64(image[p])
 
 
-@_compiled
+@compiled
 def _take_back(image: Any, label: Any, total: Any, limits: tuple[Any, Any, Any, Any]) -> int:
     """Without the pixels that are no measurement; how many of the used ones these are.
 
@@ -55,7 +55,7 @@ def _take_back(image: Any, label: Any, total: Any, limits: tuple[Any, Any, Any, 
     return rejected
 
 
-@_compiled
+@compiled
 def _frames(images: Any, label: Any, limits: tuple[Any, Any, Any, Any], found: tuple[Any, Any, Any]) -> None:
     """Block by block, so that a block is still in the cache of the processor when it is added up."""
     lowest, first, last, full = limits

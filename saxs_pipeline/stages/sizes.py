@@ -27,6 +27,8 @@ def size_distributions(
     Volume fractions need an absolute scale and a contrast: without, the density has an arbitrary unit, and total and
     background are NaN. The error of a frame's own monitor reading is in that of the total.
     """
+    from saxs_pipeline.stages.compiled_nonnegative import minimise
+
     contrast = _contrast(sample, energy_keV) if curves.unit == "1/mm" else None
     inside = (curves.q_nm >= settings.q_min) & (curves.q_nm <= settings.q_max) & (curves.q_nm > 0)
     found = sizes.invert(
@@ -34,6 +36,7 @@ def size_distributions(
         np.where(curves.usable[:, None], curves.intensity, np.nan)[:, inside],
         curves.sigma[:, inside],
         radius_grid(*settings.radius, settings.bins, settings.spacing),
+        minimise=minimise,
         factor=1.0 if contrast is None else intensity_factor(contrast.value),
     )
     values, errors = found.values.copy(), found.errors.copy()
