@@ -14,10 +14,11 @@ SIZE_COLUMNS = ("mean_nm", "number_mean_nm", "width_nm", "volume_fraction", "bac
 """Columns of SizeDistributions.values and errors: volume-weighted mean radius, number-weighted mean radius, standard
 deviation of the volume-weighted distribution, total volume fraction, constant background."""
 
-SHAPE_COLUMNS = ("single_width_nm", "single_fwhm_nm", "two_sizes_nm", "groups", "chi2_red")
-"""Columns of SizeDistributions.shape: standard deviation above which a width is one; full width at half maximum that a
-single size of the same signal would show; distance from which on two sizes show two maxima (NaN: none within the radii);
-number of separate groups of sizes without which the curve would not be described; reduced χ²."""
+SHAPE_COLUMNS = ("resolvable_width_nm", "single_fwhm_nm", "two_sizes_nm", "groups", "chi2_red")
+"""Columns of SizeDistributions.shape: standard deviation that a single size shows in at most 5 % of repetitions; full
+width at half maximum with which a single size of the same signal is shown; distance from which on two sizes are shown
+as two (NaN: none within the radii); number of separate groups of sizes without which the curve would not be described;
+reduced χ²."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,10 +83,11 @@ def _highest(sizes: SizeDistributions, rows: Bools | Ints) -> float:
 
 def _draw_chosen(ax: Axes, result: RunResult, sizes: SizeDistributions, rows: Ints) -> None:
     colors = mpl.colormaps["plasma"](np.linspace(0.0, 0.82, rows.size))
-    highest = float(np.nanmax(sizes.upper[rows]))
+    highest = float(np.nanmax((sizes.density + sizes.density_err)[rows]))
     for k, (row, color) in enumerate(zip(rows.tolist(), colors, strict=True)):
         radius, label = sizes.radius_nm, seconds_text(result.curves.time_s[row])
-        ax.fill_between(radius, sizes.lower[row], sizes.upper[row], color=color, alpha=0.25, lw=0)
+        lower, upper = (sizes.density[row] + sign * sizes.density_err[row] for sign in (-1, 1))
+        ax.fill_between(radius, np.maximum(lower, 0.0), upper, color=color, alpha=0.25, lw=0)
         ax.plot(radius, sizes.density[row], color=color, label=label)
         _draw_resolution(ax, sizes, row, highest * (1.06 + 0.05 * k), color)
     ax.set(xlabel=_RADIUS, ylabel=_density_label(sizes), xlim=(sizes.radius_nm[0], _highest(sizes, rows)))
@@ -104,7 +105,7 @@ def _draw_resolution(ax: Axes, sizes: SizeDistributions, row: int, height: float
 
 def _caption(result: RunResult, axis: TimeAxis, mapped: bool) -> str:
     chosen = (
-        "distributions of single frames, bands: 68 % of repetitions with other noise. Bars on top: full width at half "
+        "distributions of single frames, bands: one standard error. Bars on top: full width at half "
         "maximum that a single size would show; narrower features mean nothing."
     )
     if not mapped:

@@ -1,24 +1,29 @@
 """Size distributions of spheres without a shape assumption: I(q) = Σₖ φₖ K(q, Rₖ) + b with volume fractions φₖ ≥ 0.
 
-The distribution. Of all φ ≥ 0 that describe a curve equally well, the one with the smallest Σ (φₖ/gₖ)² is taken,
-gₖ² = Rₖ¹⁰ΔRₖ: ∫(φ(R)/R⁵)²dR. It is the positive part of a smooth function of R, and zero where the data are silent.
-The power is a choice that was measured: lower ones let noise appear as small particles, which scatter little for their
-volume (with R⁴ the mean radius of 2.2 nm spheres scatters by a third more), higher ones gain little more and cost time.
+Numbers come from the sharp distribution. Of all φ ≥ 0 that describe a curve equally well it is the one with the
+smallest Σ (φₖ/gₖ)², gₖ² = Rₖ¹⁰ΔRₖ: ∫(φ(R)/R⁵)²dR. It is the positive part of a smooth function of R, and zero where the
+data are silent. The power is a choice that was measured: lower ones let noise appear as small particles, which scatter
+little for their volume (with R⁴ the mean radius of 2.2 nm spheres scatters by a third more), higher ones gain little.
 
-How smooth. α in ‖(Σφₖ Kₖ + b − I)/σ‖² + α Σ (φₖ/gₖ)² does not come from the noise of a frame, as by the discrepancy
+How sharp. α in ‖(Σφₖ Kₖ + b − I)/σ‖² + α Σ (φₖ/gₖ)² does not come from the noise of a frame, as by the discrepancy
 principle or the evidence, but from its errors: a single size with the frame's signal, and no noise, may be smeared
 until its curve is off by Δχ² = 0.4. Nothing is sharper than a single size, so that no distribution is smoothed visibly;
-α hardly varies between frames, holds for the repetitions of a frame, and what it makes of a single size is the
-resolution. (An α from χ² of the noisy curve scatters by a decade, the mean radius then by a quarter more.)
+α hardly varies between frames, and holds for the repetitions of a frame. (An α from χ² of the noisy curve scatters by a
+decade, the mean radius then by a quarter more.)
+
+Shown is the smoothest distribution that the data do not reject: of all φ ≥ 0 whose χ² is higher than that of the sharp
+one by 4, the one with the smallest ∫(d²φ/dR²)²dR. The sharp one would break up broad distributions into spikes that
+mean nothing. What the same rule makes of a single size with the frame's signal, and no noise, is the resolution; the
+distance at which it shows two sizes as two is found in the same way.
 
 Errors. 50 repetitions with the same standard normal numbers for every frame, 25 orthogonal directions and their
-opposites, around the curve of the distribution found. Two things are changed in it first: groups of sizes that the data
-do not ask for (without them Δχ² < 4) are left out, else rectified noise, put back as truth, would be counted twice; and
-its smearing is half undone, see below. σ is the standard deviation of the repetitions. Their mean less what they were
-made with is the bias, which is taken off mean, width and volume.
+opposites. For the numbers they are added to the curve of the sharp distribution. Two things are changed in it first:
+groups of sizes that the data do not ask for (without them Δχ² < 4) are left out, else rectified noise, put back as
+truth, would be counted twice; and its smearing is half undone, see below. σ is the standard deviation of the
+repetitions. Their mean less what they were made with is the bias, which is taken off mean, width and volume.
 
 The bias of smearing depends on the true width, which the data do not tell below the resolution: the truth lies between
-a single size and the distribution as shown, in variance between v − v₁ and v, if v₁ is what a single size shows. The
+a single size and the sharp distribution, in variance between v − v₁ and v, if v₁ is what a single size shows. The
 middle is taken, v − v₁/2, and half the difference of the biases at the two ends is added to σ in quadrature.
 """
 
@@ -170,7 +175,8 @@ def _result(frame: Frame) -> _Result:
     errors = np.hypot(repeated.std(axis=0, ddof=1), 0.5 * (ends[1].bias - ends[0].bias))
     alone = _repeated(frame, frame.sharp, found.strength, size.curve, found.single)
     single = _numbers(alone, p.radius_nm, constant)[:, 2]
-    resolved = bool(numbers[2] > np.percentile(single, 95))
+    limit = float(np.percentile(single, 95))
+    resolved = bool(numbers[2] > limit)
     degrees = frame.weight.astype(bool).sum() - 1 - frame.sharp.freedom(found.strength, found.fraction)
     chi2 = (frame.misfit(found.fraction, frame.data) + frame.rest) / degrees
     weak = size.signal < WEAK
@@ -179,7 +185,7 @@ def _result(frame: Frame) -> _Result:
         shown.density,
         shown.density_err,
         *_reported(frame, values, errors, resolved=resolved, weak=weak),
-        np.array([math.sqrt(float(single.mean())), shown.fwhm_nm, shown.two_sizes_nm, len(found.groups), chi2]),
+        np.array([math.sqrt(limit), shown.fwhm_nm, shown.two_sizes_nm, len(found.groups), chi2]),
         _joined(
             weak=weak,
             unresolved=not weak and not resolved,
