@@ -24,9 +24,10 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = Path(os.environ.get("SAXS_REAL_DATA", ROOT.parent / "shared" / "data"))
 FRAMES = 40
 LONGEST = (
-    *("system/test_reaction", "test_readme", "system/test_resume", "live/test_processes", "test_engine"),
-    *("stages/test_compare", "system/test_run", "live/test_follow", "contract/test_cluster", "browser/test_page"),
-    *("test_house", "system/test_choices", "system/test_references", "science/test_buildup"),
+    *("stages/test_compare", "system/test_reaction", "live/test_processes", "test_engine", "contract/test_cluster"),
+    *("system/test_resume", "system/test_run", "live/test_follow", "test_readme", "browser/test_page", "test_house"),
+    *("system/test_calibrate_geometry", "science/test_population", "science/test_rings", "science/test_buildup"),
+    *("system/test_choices", "outputs/test_plots", "outputs/test_reaction", "system/test_references"),
 )
 """Files that take longest: they come first, so that in the end no process waits for another one's last file."""
 

@@ -16,7 +16,7 @@ from saxs_pipeline.kinetic_config import KineticModel
 from saxs_pipeline.outputs.flags import MEANING
 from saxs_pipeline.outputs.tables import COLUMNS
 from saxs_pipeline.reaction_config import AliquotTable
-from tests.conftest import FRAMES, ROOT, command, variant
+from tests.conftest import FRAMES, ROOT, invoke, variant
 from tests.readme import README, SHELL, shell
 
 
@@ -76,7 +76,7 @@ def test_the_sections_of_the_readme(beamtime):
     (beamtime / "aliquots.csv").write_text(
         "t_s,r_nm,r_nm_err,c_nc_umol_L,c_nc_umol_L_err,yield,yield_err\n60,1.8,0.05,20,1,0.3,0.02\n"
     )
-    done = command("check", variant(beamtime, "readme_sections", ("engine:", f"{sections}\nengine:")))
+    done = invoke("check", variant(beamtime, "readme_sections", ("engine:", f"{sections}\nengine:")))
     assert done.returncode == 0, done.stderr
     assert "fit of A, gamma, n, k1" in done.stdout
 
@@ -94,7 +94,7 @@ def test_the_messages_of_the_readme(beamtime):
     path = variant(
         beamtime, "readme_errors", ("\n  thickness: 4 mm", "\n  thickness: 4 keV #"), ("  flat: flat", "  flatt: flat")
     )
-    said = command("run", path).stderr.replace(f"{path.parent}/readme_errors.yaml", "run.yaml").splitlines()
+    said = invoke("run", path).stderr.replace(f"{path.parent}/readme_errors.yaml", "run.yaml").splitlines()
     promised = re.search(r"```\n(run\.yaml.*?)```", README, re.DOTALL)[1].strip().splitlines()
     assert sorted(said) == sorted(promised)
 

@@ -110,9 +110,9 @@ def _derivatives(pixels: _Pixels, parameters: Floats) -> Floats:
 
 def _normal(pixels: _Pixels, columns: Floats, weight: Floats, target: Floats) -> tuple[Floats, Floats]:
     """Normal matrices (s, p, p) and right-hand sides (s, p) of weighted columns (n, p)."""
-    weighted = columns * weight[:, None]
-    normal = np.stack([weighted[place].T @ columns[place] for place in pixels.places])
-    return normal, np.stack([target[place] @ weighted[place] for place in pixels.places])
+    weighted, both = columns * weight[:, None], np.column_stack([columns, target])
+    products = np.stack([weighted[place].T @ both[place] for place in pixels.places])
+    return products[..., :-1], products[..., -1]
 
 
 def _minimise(pixels: _Pixels, weight: Floats, parameters: Floats) -> Floats:

@@ -18,7 +18,7 @@ from saxs_pipeline import runfile
 from saxs_pipeline.apps.calibration_geometry import Request, calibrate
 from saxs_pipeline.io.frames import open_frames
 from saxs_pipeline.types import BadInput
-from tests.conftest import ROOT, command, variant
+from tests.conftest import ROOT, invoke, variant
 from tests.ring_frames import Setup, rayonix, rings, two_theta, write
 
 RAYONIX = Setup()
@@ -179,7 +179,7 @@ def test_a_real_frame_of_silver_behenate(pilatus, tmp_path, with_mask):
 
 @pytest.mark.parametrize("name", ["ihs27_buffer.tif", "ihs27_sample.tif"])
 def test_buffer_and_protein_are_refused(pilatus, tmp_path, name):
-    done = command(
+    done = invoke(
         "calibrate", "geometry", pilatus / name, "--pixel-size", "172 um", "--energy", "8.58 keV",
         "--out", tmp_path / "out.poni",
     )  # fmt: skip
@@ -195,7 +195,7 @@ def test_buffer_and_protein_are_refused(pilatus, tmp_path, name):
 def written(tmp_path_factory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("written")
     frame = SAMPLE / "raw/agbh_rayonix_00005_00.h5"
-    done = command("calibrate", "geometry", frame, "--mask", SAMPLE / "mask.edf", "--out", folder / "new.poni")
+    done = invoke("calibrate", "geometry", frame, "--mask", SAMPLE / "mask.edf", "--out", folder / "new.poni")
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -227,7 +227,7 @@ def test_the_poni_is_what_a_run_takes(written, beamtime):
 def test_an_output_that_exists_is_left_as_it_is(written):
     folder, _ = written
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    done = command("calibrate", "geometry", SAMPLE / "raw/agbh_rayonix_00005_00.h5", "--out", folder / "new.poni")
+    done = invoke("calibrate", "geometry", SAMPLE / "raw/agbh_rayonix_00005_00.h5", "--out", folder / "new.poni")
     assert done.returncode == 2 and "exists and is not overwritten" in done.stderr
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 

@@ -16,7 +16,7 @@ from saxs_pipeline.apps import batch, calibration_intensity
 from saxs_pipeline.outputs import tables
 from saxs_pipeline.simulation import simulate
 from saxs_pipeline.types import BadInput
-from tests.conftest import command
+from tests.conftest import invoke
 from tests.system.carbon_frames import FACTOR, add_carbon
 
 SEED = 31
@@ -54,7 +54,7 @@ def found(folder):
 
 def test_glassy_carbon_gives_the_factor_of_the_simulation(bench, tmp_path):
     """To a tenth of a per cent: the bins' centres, and our interpolation against another, differ by that much."""
-    done = command("calibrate", "intensity", bench / "carbon.yaml", "--out", tmp_path / "out")
+    done = invoke("calibrate", "intensity", bench / "carbon.yaml", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     scale = found(tmp_path / "out")
     assert scale["factor"] == pytest.approx(FACTOR, rel=1e-3)
@@ -87,7 +87,7 @@ def test_the_default_folder_lies_beside_the_run_file_and_is_renewed(bench):
     (bench / "calibration").mkdir()
     (bench / "calibration" / "notes.txt").write_text("mine")
     for _ in range(2):
-        done = command("calibrate", "intensity", bench / "run.yaml")
+        done = invoke("calibrate", "intensity", bench / "run.yaml")
         assert done.returncode == 0, done.stderr
     assert (bench / "calibration" / "notes.txt").read_text() == "mine"
     scale = found(bench / "calibration")
@@ -139,11 +139,11 @@ def test_water_at_its_temperature(bench, tmp_path):
 
 
 def test_check_says_what_calibrates(bench):
-    text = command("check", bench / "carbon.yaml").stdout
+    text = invoke("check", bench / "carbon.yaml").stdout
     assert re.search(r"absolute scale +glassy carbon SRM 3600, 1\.0550 ± 0\.0053 mm thick, in all certified q", text)
     assert re.search(r"carbon's background +3 of 480 × 480 px", text)
     assert re.search(
-        r"absolute scale +water, \(1\.6500 ± 0\.0083\)·10⁻³ 1/mm", command("check", bench / "run.yaml").stdout
+        r"absolute scale +water, \(1\.6500 ± 0\.0083\)·10⁻³ 1/mm", invoke("check", bench / "run.yaml").stdout
     )
 
 
@@ -225,6 +225,6 @@ def test_what_cannot_calibrate_is_said_in_one_line(bench, tmp_path, case):
 
 
 def test_the_command_ends_with_exit_code_2(bench, tmp_path):
-    done = command("calibrate", "intensity", without_scale(bench), "--out", tmp_path / "out")
+    done = invoke("calibrate", "intensity", without_scale(bench), "--out", tmp_path / "out")
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
