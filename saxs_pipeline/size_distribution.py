@@ -25,8 +25,9 @@ reduced χ²."""
 class SizeDistributions:
     """Volume-weighted size distributions of n frames on k radii.
 
-    radius_nm (k,), bin_nm (k,) width of each bin; density (n, k) volume fraction per nm, and its standard
-    error density_err; values and errors (n, 5) in the order of SIZE_COLUMNS; shape (n, 5) in that of SHAPE_COLUMNS; flags (n,) words joined by "|", "" if none:
+    radius_nm (k,), bin_nm (k,) width of each bin; density (n, k) volume fraction per nm, and its standard error
+    density_err; values and errors (n, 5) in the order of SIZE_COLUMNS; shape (n, 5) in that of SHAPE_COLUMNS; flags
+    (n,) words joined by "|", "" if none:
 
     - `weak`: too little signal; no radius and no width is reported
     - `unresolved`: not wider than a single size would show; width_nm is an upper limit (two standard errors), without

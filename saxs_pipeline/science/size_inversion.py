@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from saxs_pipeline.science.formfactors import AVOGADRO_PER_MOL, sphere
 from saxs_pipeline.science.nonnegative import Minimiser, NonNegative
@@ -24,6 +25,7 @@ WEAK = 5.0
 _POWER = 5.0  # of R in g
 _MISFIT = 0.4  # Δχ² of a single size without noise
 _TOLERATED = 4.0  # Δχ² of the smoothest distribution
+_ALLOWED = 0.7  # Δχ² that its error allows for
 _NEAR = 1.2  # both are met within this factor
 _SIGNIFICANT = 4.0  # Δχ² without a group of sizes
 _RANK = DRAWS // 2
@@ -94,7 +96,9 @@ def set_up(q: Floats, radius: Floats, factor: float, minimise: Minimiser | None 
     left, values, right = np.linalg.svd(kernel(q, radius, factor) * scale, full_matrices=False)
     k = int((values > 0.1 * _CUT * values[0]).sum())
     basis, rows = np.ascontiguousarray(left[:, :k]), values[:k, None] * right[:k]
-    return Problem(q, radius, width, scale, factor, basis, rows, repetitions(), _second_derivative(radius) / width, minimise)
+    return Problem(
+        q, radius, width, scale, factor, basis, rows, repetitions(), _second_derivative(radius) / width, minimise
+    )
 
 
 def _second_derivative(radius: Floats) -> Floats:
@@ -179,12 +183,27 @@ def _with_misfit(
         place = inside if not all(known) and below < inside < above else (below + above) / 2
 
 
-def smoothest(frame: Frame, curve: Floats, near: Floats, least: float = 0.0) -> tuple[float, Floats]:
-    """α and fractions (bins,) of least ∫φ″² whose χ² to a curve (k,) is `least`, 0 without noise, and _TOLERATED more.
+def smoothest(frame: Frame, curve: Floats, near: Floats, least: float = 0.0) -> Floats:
+    """Fractions (bins,) of least ∫φ″² whose χ² to a curve (k,) is `least`, 0 without noise, and _TOLERATED more.
 
     near (bins,): a similar distribution.
     """
-    return _with_misfit(frame.smooth, curve, _TOLERATED, least, near)
+    return _with_misfit(frame.smooth, curve, _TOLERATED, least, near)[1]
+
+
+def smoothest_error(frame: Frame, curve: Floats, near: Floats, least: float) -> Floats:
+    """Standard error (bins,) of `smoothest` (Wahba 1983): from noise, and from features that smoothing takes away.
+
+    How rough the truth may be is told by the α at which χ² is _ALLOWED more than `least`.
+    """
+    strength, fraction = _with_misfit(frame.smooth, curve, _ALLOWED, least, near)
+    rows = np.concatenate([frame.matrix, math.sqrt(strength) * frame.problem.bend])
+    filled = fraction > 0
+    orthogonal, triangle = np.linalg.qr(rows[:, filled])
+    free = np.linalg.norm(rows - orthogonal @ (orthogonal.T @ rows), axis=0)  # an empty bin, if it were filled
+    inverse = solve_triangular(triangle, np.eye(len(triangle)))
+    free[filled] = 1 / np.linalg.norm(inverse, axis=1)
+    return np.asarray(1 / free)
 
 
 def _groups(fraction: Floats) -> list[slice]:

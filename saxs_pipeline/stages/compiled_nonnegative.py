@@ -46,7 +46,7 @@ def _one(quadratic: Any, linear: Any, start: Any, x: Any, space: tuple[Any, Any,
             place[count] = i
             count += 1
     for _ in range(10 * start.size):
-        if not _solved(quadratic, linear, place[:count], factor, new, known):
+        if not _solved(quadratic, linear, place[:count], (factor, new), known):
             return False
         known, last = _step(place[:count], new, x), count
         count = _kept(place[:count], x, new)
@@ -101,16 +101,17 @@ def _steepest(quadratic: Any, linear: Any, place: Any, x: Any) -> int:
             for j in place:
                 slope -= quadratic[i, j] * x[j]
             if slope > best:
-                best, found = slope, i
+                best, found = slope, int(i)
     return found
 
 
 @compiled
-def _solved(quadratic: Any, linear: Any, place: Any, factor: Any, new: Any, known: int) -> bool:
+def _solved(quadratic: Any, linear: Any, place: Any, space: tuple[Any, Any], known: int) -> bool:
     """The minimum in the elements at `place` without bounds, by Cholesky's factors, of which the first rows are known.
 
     False if there is none.
     """
+    factor, new = space
     count = place.size
     for r in range(known, count):
         for c in range(r + 1):
