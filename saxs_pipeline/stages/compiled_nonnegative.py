@@ -12,8 +12,8 @@ import numpy as np
 from saxs_pipeline.stages.compiled import compiled
 from saxs_pipeline.types import Bools, Floats
 
-_LEAST = 1e-5
-"""Gradient of an element that is let in: below, it would take less than 1e-10 off the sum, which is rounding."""
+_LEAST = 1e-11
+"""Slope, in parts of the highest in c, of an element that is let in: below is rounding."""
 
 
 def minimise(quadratic: Floats, linear: Floats, start: Bools) -> Floats:
@@ -94,7 +94,7 @@ def _kept(place: Any, x: Any, new: Any) -> int:
 @compiled
 def _steepest(quadratic: Any, linear: Any, place: Any, x: Any) -> int:
     """The element at 0 with the highest slope towards positive values; -1 if there is none."""
-    best, found = _LEAST, -1
+    best, found = _LEAST * np.abs(linear).max(), -1
     for i in range(x.size):
         if x[i] == 0.0:
             slope = linear[i]
