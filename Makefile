@@ -49,6 +49,7 @@ bench: .venv/.installed-test
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/fits.py
 	$(BIN)/python benchmarks/fit_statistics.py
+	$(BIN)/python benchmarks/sizes.py
 	$(BIN)/python benchmarks/kinetics.py
 	$(BIN)/python benchmarks/kinetic_fit.py 20
 	$(BIN)/python benchmarks/circle.py

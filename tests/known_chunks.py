@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from saxs_pipeline.size_distribution import PER_FRAME, SHAPE_COLUMNS, SIZE_COLUMNS, SizeDistributions
 from saxs_pipeline.types import ChunkResult, Curves, FitTable
 from tests.spheres import gaussian_model
 
 BINS = 40
+RADII = 7
 PLAN = "5a" * 32
 WORDS = ("", "saturated", "grün|Å·µ 測", "not UTF-8: \udcff", "zero: \0")
 
@@ -60,7 +62,22 @@ def chunk(frames, *, model: bool = True, problems: dict[int, str] | None = None)
         flags=tuple(WORDS[frame % 2] for frame in frames),
         model=gaussian_model(1 / 3, volume_fraction=None).spec,
     )
-    return ChunkResult(curves, fits, fitted)
+    return ChunkResult(curves, fits, fitted, _sizes(frames))
+
+
+def _sizes(frames: list[int]) -> SizeDistributions:
+    radius = np.geomspace(0.5, 6, RADII)
+    widths = {name: RADII for name in PER_FRAME} | {
+        "values": len(SIZE_COLUMNS),
+        "errors": len(SIZE_COLUMNS),
+        "shape": len(SHAPE_COLUMNS),
+    }
+    bits = {
+        name: np.stack([np.frombuffer(np.random.default_rng([frame, k]).bytes(8 * width)) for frame in frames])
+        for k, (name, width) in enumerate(widths.items())
+    }
+    flags = tuple(WORDS[frame % len(WORDS)] for frame in frames)
+    return SizeDistributions(radius, np.gradient(radius), flags=flags, scale_rel=0.1, absolute=True, **bits)
 
 
 def _numbers(frame: int) -> np.ndarray:
@@ -74,7 +91,8 @@ def assert_same_bits(got: ChunkResult, expected: ChunkResult) -> None:
     assert (got.fits is None, got.model is None) == (expected.fits is None, expected.model is None)
     if expected.model is not None:
         _same(got.model, expected.model, "model")
-    for one, other in ((got.curves, expected.curves), (got.fits, expected.fits)):
+    assert (got.sizes is None) == (expected.sizes is None)
+    for one, other in ((got.curves, expected.curves), (got.fits, expected.fits), (got.sizes, expected.sizes)):
         for name, value in {} if other is None else vars(other).items():
             _same(getattr(one, name), np.arange(len(value)) if name == "index" else value, name)
 

@@ -27,6 +27,7 @@ _MISFIT = 0.4  # Δχ² of a single size without noise
 _TOLERATED = 4.0  # Δχ² of the smoothest distribution
 _ALLOWED = 0.7  # Δχ² that its error allows for
 _NEAR = 1.2  # both are met within this factor
+_REACH = 1.25  # factor in radius
 _SIGNIFICANT = 4.0  # Δχ² without a group of sizes
 _RANK = DRAWS // 2
 _CUT = 1e-13
@@ -234,6 +235,15 @@ def _needed(frame: Frame, strength: float, fraction: Floats) -> list[slice]:
 
 def _sum(frame: Frame, strength: float, fraction: Floats) -> float:
     return frame.misfit(fraction, frame.data) + strength * float(((frame.sharp.penalty @ fraction) ** 2).sum())
+
+
+def about(frame: Frame, radius_nm: list[Floats]) -> NonNegative:
+    """The sharp problem with particles only within _REACH of these groups of radii."""
+    radius = frame.problem.radius_nm
+    inside = np.zeros(radius.size, dtype=np.bool_)
+    for group in radius_nm:
+        inside |= (radius > group[0] / _REACH) & (radius < group[-1] * _REACH)
+    return NonNegative(np.where(inside, frame.matrix, 0.0), frame.sharp.penalty, frame.problem.minimise)
 
 
 class Solution(NamedTuple):

@@ -133,7 +133,7 @@ def test_a_gaussian_distribution_of_resolved_width():
     """Number distribution 2.22 ± 0.13 nm: its volume-weighted moments are R⁴/R³ and so on, in closed form."""
     radius, s = 2.22, 0.13**2
     truth = 25 * FACTOR * gaussian_spheres(Q, np.array([radius]), np.array([s]))[0][0] + B
-    found = invert(Q, *measured(truth, 60), RADII)
+    found = invert(Q, *measured(truth, 150), RADII)
     third, fourth = radius**3 + 3 * radius * s, radius**4 + 6 * radius**2 * s + 3 * s * s
     fifth = radius**5 + 10 * radius**3 * s + 15 * radius * s * s
     mean = fourth / third
@@ -148,6 +148,24 @@ def test_a_gaussian_distribution_of_resolved_width():
         assert known.mean() > 0.9
         bias = np.mean(found.value(column)[known]) - value
         assert abs(bias) < 0.5 * np.median(found.error(column)[known])
+
+
+@pytest.mark.parametrize(("radius", "c", "relative"), [(2.22, 25, 0.06), (1.5, 25, 0.1), (2.22, 25, 0.2)])
+def test_the_band_holds_the_true_density(radius, c, relative):
+    """There is one maximum, as in truth; the band of one error holds at least two thirds of it, that of two nine tenths."""
+    s = (relative * radius) ** 2
+    curve = c * FACTOR * gaussian_spheres(Q, np.array([radius]), np.array([s]))[0][0] + B
+    number = np.exp(-((RADII - radius) ** 2) / (2 * s)) / math.sqrt(2 * math.pi * s)
+    truth = c * PER_NM3 * 4 * math.pi / 3 * RADII**3 * number
+    found = invert(Q, *measured(curve, 40), RADII)
+    seen = truth > 0.1 * truth.max()
+    off = np.abs(found.density - truth)[:, seen] / found.density_err[:, seen]
+    assert (off < 1).mean() > 0.6
+    assert (off < 2).mean() > 0.9
+    assert np.median(found.density_err[:, seen]) < 0.25 * truth.max()
+    inner, high = found.density[:, 1:-1], found.density[:, 1:-1] > 0.05 * found.density.max(axis=1, keepdims=True)
+    maxima = (inner > found.density[:, :-2]) & (inner >= found.density[:, 2:]) & high
+    assert (maxima.sum(axis=1) == 1).mean() > 0.9
 
 
 # --- laws ------------------------------------------------------------------------------------------------------------
