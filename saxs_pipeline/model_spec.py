@@ -50,6 +50,12 @@ class ModelSpec:
         """Names of the radii and spreads (nm), population by population, as `fixed` and `tied` have them."""
         return tuple(f"{prefix}{name}" for prefix in self.prefixes for name in ("radius", "sigma"))
 
+    @property
+    def accepted_nm(self) -> dict[str, tuple[float, float]]:
+        """Smallest and largest accepted value of every radius and spread, nm."""
+        ranges = (one for p in self.populations for one in (p.radius_nm, (0.0, p.sigma_nm[1])))
+        return dict(zip(self.sizes, ranges, strict=True))
+
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of all values: c, R, s of the first population, b, c, R, s of the others, d, p, volume fraction."""

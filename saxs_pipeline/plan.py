@@ -171,6 +171,10 @@ def curve_model(run: RunFile, plan: Plan) -> CurveModel | None:
     inside = int(((q_nm >= model.q_min) & (q_nm <= model.q_max)).sum())
     if inside < FEWEST_BINS:
         raise run.error("model.q_min", f"the fit's q range holds {inside} bins of the data; it needs {FEWEST_BINS}")
+    if model.constant and run.config.data.frames is not None and not run.config.intensity.absolute:
+        raise run.error(
+            "model.constant", "is in 1/mm, the curves are not; give `water`, `glassy_carbon` or `scale` in `intensity`"
+        )
     return CurveModel.of(model.spec(amplitudes, _resolution(run, plan, q_nm)))
 
 

@@ -107,6 +107,13 @@ def test_without_any_scale_sizes_are_reported_and_concentrations_are_not(beamtim
     assert np.isnan(series["c_nc_umol_L"]).all()
     assert np.isnan(series["yield"]).all()
     assert any("no absolute scale" in warning for warning in result.warnings)
+    given = path.with_name("choices_constant.yaml")
+    given.write_text(text.replace("model: {", "model: {constant: 1e-4 1/mm, "), encoding="utf-8")
+    said = invoke("check", given)
+    assert said.returncode == 2
+    assert re.search(r"choices_constant\.yaml:\d+:9: model\.constant: is in 1/mm, the curves are not", said.stderr)
+    given.write_text(text.replace("model: {", "model: {constant: 0 1/mm, "), encoding="utf-8")
+    assert invoke("check", given).returncode == 0  # nothing is nothing in any unit
 
 
 def test_the_background_as_a_time_window(beamtime, reference):
