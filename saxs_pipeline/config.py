@@ -324,8 +324,8 @@ class RunConfig(Section):
         if self.sample is None:
             for k, one in enumerate(populations):
                 if own := one.own:
-                    key = f"model.populations.{k}.{min(own)}"
-                    raise misplaced(key, "without a section `sample` there is no c to be had; add `sample: {}` at least")
+                    text = "without a section `sample` there is no c to be had; add `sample: {}` at least"
+                    raise misplaced(f"model.populations.{k}.{min(own)}", text)
             return
         seen = tuple(one.sample(self.sample) for one in populations)
         if self.sample.temperature is not None and not any(one.expands for one in (self.sample, *seen)):

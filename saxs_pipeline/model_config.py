@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
 from saxs_pipeline.fields import InverseNm, Metres, Nm, Number, Quantity, Section, SizeRange, increasing, misplaced
-from saxs_pipeline.model_spec import ModelSpec, Population
+from saxs_pipeline.model_spec import ModelSpec, Population, SigmaQ
 from saxs_pipeline.sample_config import Material, Sample
 from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.expressions import Expression
@@ -164,7 +164,7 @@ class Model(Section):
             return (sample,) * (1 if self.populations is None else 2)
         return tuple(one.sample(sample) for one in self.populations)
 
-    def spec(self, amplitudes: tuple[float, ...] | list[float], sigma_q_1_nm: float = 0.0) -> ModelSpec:
+    def spec(self, amplitudes: tuple[float, ...] | list[float], sigma_q_1_nm: SigmaQ = 0.0) -> ModelSpec:
         """The model with what I(q) is per µmol/L and nm⁶ of each population, and the resolution in q."""
         choices = self.populations or (PopulationChoice.model_construct(name="", radius=self.radius, sigma=self.sigma),)
         hard = self.structure_factor

@@ -80,7 +80,7 @@ def test_each_population_sees_its_own_sample(load):
 
 
 def test_particles_of_populations_expand_to_the_temperature_of_the_sample(load):
-    """ρ(T) = ρ₀/(1 + β(T − T₀)): 3e-5 1/K over 140 K take 0.418 % of the density, and of its scattering length density."""
+    """ρ(T) = ρ₀/(1 + β(T − T₀)): 3e-5 1/K over 140 K take 0.418 % of both densities."""
     config = load(EXPANDING, HOT)
     hot, given = config.model.samples(config.sample)
     assert given.contrast == (pytest.approx(20e-6), 0) and given.particle is None

@@ -265,6 +265,18 @@ def test_wider_bins_lead_to_the_same_sizes(beamtime, reference):
     )
     assert len(result.curves.q_nm) < 120
     assert_same(series, reference[1], rtol=0.06)
+    smeared = variant(
+        beamtime,
+        "choices_smeared",
+        ("integration:", "rebin: {bins: 60, spacing: log}\nintegration:"),
+        ("model: {", "model: {resolution: {beam: 0.4 mm}, "),
+    )
+    said = " ".join(invoke("check", smeared).stdout.split())
+    low, high = map(float, re.search(r"smeared with σ_q = ([\d.]+) to ([\d.]+) 1/nm", said).groups())
+    per_m = 2 * np.pi / (1.239841984 / 18)  # 2π/λL, 1/nm per m on the detector
+    of_beam = np.hypot(per_m * 0.4e-3 / 2.3548, per_m * 354.1667e-6 / np.sqrt(12))
+    of_bins = [np.hypot(of_beam, number * 4.9 / 300 / np.sqrt(12)) for number in (1, 18, 19, 20)]  # q ln(50)/60 wide
+    assert low == pytest.approx(of_bins[0], rel=5e-3) and min(abs(high / np.array(of_bins[1:]) - 1)) < 5e-3
     whole, narrow = result.curves.counts.sum(axis=1), reference[0].curves.counts.sum(axis=1)
     np.testing.assert_array_equal(whole, narrow)
     changes = ("splitting: none", "splitting: full"), ("integration:", "rebin: {bins: 50}\nintegration:")
