@@ -154,8 +154,9 @@ class Model(Section):
             values = expression(dict(zip(sorted(expression.names), np.meshgrid(*tried), strict=True)))
             low, high = model.accepted_nm[name]
             if not ((values > 0) & (values >= low) & (values <= high)).any():
+                accepted = f"{low:g} to {high:g} nm"
                 raise misplaced(
-                    f"tied.{name}", f"{text!r} is nowhere within the accepted {low:g} to {high:g} nm; correct it"
+                    f"tied.{name}", f"{text!r} is nowhere in the accepted {accepted}; correct it or the range"
                 )
 
     def samples(self, sample: Sample | None) -> tuple[Sample | None, ...]:
