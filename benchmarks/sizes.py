@@ -73,8 +73,8 @@ def main(frames: int) -> None:
         )
         print(
             f"{name:20s} {each:6.1f} ms  mean {means.mean():.4f} nm, true {mean:.4f}, scatter {means.std(ddof=1):.4f}, "
-            f"stated {np.median(errors):.4f}   one size shows {single:.3f} nm, two can be told apart from {apart:.2f} nm "
-            f"on, groups {groups:g}"
+            f"stated {np.median(errors):.4f}  one size shows {single:.3f} nm, two are two from {apart:.2f} nm on, "
+            f"groups {groups:g}"
         )
         figures[name] = round(each, 1)
         worst = max(worst, each)

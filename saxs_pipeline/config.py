@@ -322,18 +322,34 @@ class RunConfig(Section):
                 raise misplaced(key, f"{whose} q range must lie within the integrated one, {low:g} to {high:g} 1/nm")
 
     def _check_sample(self) -> None:
-        """Contrast and unit cell of every population."""
-        populations = None if self.model is None else self.model.populations
+        """Contrast, unit cell and expansion, as every population sees them."""
+        populations = () if self.model is None else self.model.populations or ()
         if self.sample is None:
+            for k, one in enumerate(populations):
+                if own := one.own:
+                    text = "without a section `sample` there is no c to be had; add `sample: {}` at least"
+                    raise misplaced(f"model.populations.{k}.{min(own)}", text)
             return
-        if populations is None:
-            if self.sample.lacks is not None:
-                key, text = self.sample.lacks
-                raise misplaced(f"sample.{key}", text)
-            return
-        for one in populations:
-            if (lack := one.sample(self.sample).lacks) is not None:
-                raise misplaced("model.populations", f"{one.name}: {lack[1]}, here or in `sample`")
+        seen = [one.sample(self.sample) for one in populations]
+        if self.sample.temperature is not None and not any(one.expands for one in (self.sample, *seen)):
+            raise misplaced(
+                "sample.temperature",
+                "no material expands; give one `expansion` and `density_at`, or remove the temperature",
+            )
+        if not seen and self.sample.lacks is not None:
+            key, text = self.sample.lacks
+            raise misplaced(f"sample.{key}", text)
+        for k, (one, sample) in enumerate(zip(populations, seen, strict=True)):
+            self._check_population(f"model.populations.{k}", one.name, sample)
+
+    @staticmethod
+    def _check_population(place: str, name: str, sample: Sample) -> None:
+        if sample.lacks is not None:
+            raise misplaced(place, f"{name}: {sample.lacks[1]}, here or in `sample`")
+        if sample.expansion_mistake is not None:
+            key, text = sample.expansion_mistake
+            text = "its expansion needs `sample.temperature`, e.g. 260 °C" if key == "temperature" else text
+            raise misplaced(f"{place}.particle", f"{name}: {text}")
 
     def _check_concentrations(self) -> None:
         """The kinetic model and a fitted scale of aliquots need c_NC of the series."""

@@ -14,6 +14,7 @@ import numpy as np
 from saxs_pipeline.config import Corrections, Geometry
 from saxs_pipeline.data_config import ImageFile
 from saxs_pipeline.io.frames import read_image
+from saxs_pipeline.model_spec import SigmaQ
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.science import bad_pixels
 from saxs_pipeline.science.binning import Limits
@@ -87,16 +88,20 @@ def stated_energy_keV(run: RunFile) -> float | None:
     return HC_KEV_M / float(wavelength_m) if wavelength_m else None
 
 
-def resolution_1_nm(geometry: Mapping[str, Any], beam_m: float, bin_1_nm: float) -> float:
+def resolution_1_nm(geometry: Mapping[str, Any], beam_m: float, q_nm: Floats, widths_1_nm: Floats) -> SigmaQ:
     """Standard deviation of q, 1/nm, of a beam (full width at half maximum on the detector), a pixel, and a bin.
 
-    dq/dx = 2π/(λL) near the beam; a square of width w has the variance w²/12.
+    q_nm, widths_1_nm (m,): of the bins; where all are equally wide it is one number. dq/dx = 2π/(λL) near the beam; a
+    square of width w has the variance w²/12.
     """
     integrator = build_integrator(geometry)
     per_m = 2 * math.pi / (float(geometry["wavelength"]) * 1e9 * float(geometry["dist"]))
     pixel_m = max(float(integrator.pixel1), float(integrator.pixel2))
     beam = per_m * beam_m / math.sqrt(8 * math.log(2))
-    return math.sqrt(beam**2 + ((per_m * pixel_m) ** 2 + bin_1_nm**2) / 12)
+    sigma = np.sqrt(beam**2 + ((per_m * pixel_m) ** 2 + widths_1_nm**2) / 12)
+    if np.ptp(sigma) < 1e-6 * sigma.mean():
+        return float(sigma.mean())
+    return tuple(zip(q_nm.tolist(), sigma.tolist(), strict=True))
 
 
 def _load_poni(run: RunFile, path: Path) -> Any:

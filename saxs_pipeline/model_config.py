@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
 from saxs_pipeline.fields import InverseNm, Metres, Nm, Number, Quantity, Section, SizeRange, increasing, misplaced
-from saxs_pipeline.model_spec import ModelSpec, Population
+from saxs_pipeline.model_spec import ModelSpec, Population, SigmaQ
 from saxs_pipeline.sample_config import Material, Sample
 from saxs_pipeline.science.curvemodel import CurveModel
+from saxs_pipeline.science.expressions import Expression
 from saxs_pipeline.types import BadInput, Uncertain
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
@@ -36,9 +38,14 @@ class PopulationChoice(Section):
             raise misplaced("contrast", "give `contrast` or `particle`, not both")
         return self
 
+    @property
+    def own(self) -> dict[str, Any]:
+        """What is given of its material, by key."""
+        return {name: value for name in _OWN if (value := getattr(self, name)) is not None}
+
     def sample(self, common: Sample) -> Sample:
         """The sample as this population sees it."""
-        own = {name: value for name in _OWN if (value := getattr(self, name)) is not None}
+        own = self.own
         if "contrast" in own:
             own["particle"] = own["solvent"] = None
         elif "particle" in own:
@@ -120,10 +127,37 @@ class Model(Section):
             if given := self.model_fields_set & {"radius", "sigma"}:
                 raise misplaced(min(given), "belongs to each of the populations; remove it here")
         try:
-            CurveModel.of(self.spec([1.0, 1.0]))
+            model = CurveModel.of(self.spec([1.0, 1.0]))
         except BadInput as error:
             raise misplaced("tied" if self.tied else "fixed", str(error)) from None
+        self._check_fixed(model)
+        self._check_tied(model)
         return self
+
+    def _check_fixed(self, model: CurveModel) -> None:
+        """What is held lies where it would be accepted if it were fitted."""
+        for name, value in self.fixed.items():
+            low, high = model.accepted_nm[name]
+            if not low <= value <= high:
+                raise misplaced(
+                    f"fixed.{name}", f"{value:g} nm lies outside the accepted {low:g} to {high:g} nm; widen that range"
+                )
+
+    def _check_tied(self, model: CurveModel) -> None:
+        """An expression is accepted somewhere in the ranges of what it follows, of which 17 values each are tried."""
+        for name, text in self.tied.items():
+            expression = Expression(text)
+            tried = [
+                [self.fixed[source]] if source in self.fixed else np.linspace(*model.accepted_nm[source], 17)
+                for source in sorted(expression.names)
+            ]
+            values = expression(dict(zip(sorted(expression.names), np.meshgrid(*tried), strict=True)))
+            low, high = model.accepted_nm[name]
+            if not ((values > 0) & (values >= low) & (values <= high)).any():
+                accepted = f"{low:g} to {high:g} nm"
+                raise misplaced(
+                    f"tied.{name}", f"{text!r} is nowhere in the accepted {accepted}; correct it or the range"
+                )
 
     def samples(self, sample: Sample | None) -> tuple[Sample | None, ...]:
         """The sample as each population sees it."""
@@ -131,7 +165,7 @@ class Model(Section):
             return (sample,) * (1 if self.populations is None else 2)
         return tuple(one.sample(sample) for one in self.populations)
 
-    def spec(self, amplitudes: tuple[float, ...] | list[float], sigma_q_1_nm: float = 0.0) -> ModelSpec:
+    def spec(self, amplitudes: tuple[float, ...] | list[float], sigma_q_1_nm: SigmaQ = 0.0) -> ModelSpec:
         """The model with what I(q) is per µmol/L and nm⁶ of each population, and the resolution in q."""
         choices = self.populations or (PopulationChoice.model_construct(name="", radius=self.radius, sigma=self.sigma),)
         hard = self.structure_factor

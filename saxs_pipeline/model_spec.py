@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+SigmaQ = float | tuple[tuple[float, float], ...]
+
 
 @dataclass(frozen=True)
 class Population:
@@ -26,7 +28,8 @@ class ModelSpec:
     distribution: gaussian, lognormal or schulz, of the radii. power_law: range of the exponent p of d q^(−p), None
     without that term; constant: b where it is not fitted, 1/mm; volume_fraction: range of that of hard spheres of
     radius R + shell_nm, None without a structure factor. A range of equal numbers is a fixed value. sigma_q_1_nm:
-    standard deviation of the resolution in q, for which the model is smeared. fixed: values of radius, sigma (nm) by
+    standard deviation of the resolution in q, for which the model is smeared; or pairs (q, σ_q), between which it is
+    interpolated, where it is not the same everywhere. fixed: values of radius, sigma (nm) by
     name; tied: expressions. The names have the population's in front where there are several: crystals_radius.
     """
 
@@ -36,7 +39,7 @@ class ModelSpec:
     constant: float | None = None
     volume_fraction: tuple[float, float] | None = None
     shell_nm: float = 0.0
-    sigma_q_1_nm: float = 0.0
+    sigma_q_1_nm: SigmaQ = 0.0
     fixed: tuple[tuple[str, float], ...] = ()
     tied: tuple[tuple[str, str], ...] = ()
 
@@ -49,6 +52,20 @@ class ModelSpec:
     def sizes(self) -> tuple[str, ...]:
         """Names of the radii and spreads (nm), population by population, as `fixed` and `tied` have them."""
         return tuple(f"{prefix}{name}" for prefix in self.prefixes for name in ("radius", "sigma"))
+
+    @property
+    def sigma_q_range(self) -> tuple[float, float]:
+        """Smallest and largest σ_q, 1/nm."""
+        if isinstance(self.sigma_q_1_nm, tuple):
+            values = [sigma for _, sigma in self.sigma_q_1_nm]
+            return min(values), max(values)
+        return self.sigma_q_1_nm, self.sigma_q_1_nm
+
+    @property
+    def accepted_nm(self) -> dict[str, tuple[float, float]]:
+        """Smallest and largest accepted value of every radius and spread, nm."""
+        ranges = (one for p in self.populations for one in (p.radius_nm, (0.0, p.sigma_nm[1])))
+        return dict(zip(self.sizes, ranges, strict=True))
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from saxs_pipeline.config import RunConfig
 from saxs_pipeline.dark import average_dark
 from saxs_pipeline.data_config import FrameFiles
 from saxs_pipeline.io.curves_source import open_curves
+from saxs_pipeline.model_spec import SigmaQ
 from saxs_pipeline.omissions import standard_files, warnings
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.science import rebinning
@@ -144,6 +145,14 @@ class Plan:
         """q of the curves, 1/nm; raises BadInput where they cannot be re-binned as asked."""
         return self._integrated_q_nm if self._grid is None else self._grid.q_nm
 
+    @property
+    def bin_widths_1_nm(self) -> Floats:
+        """Widths of the bins of the curves, as many old ones of equal width as each is made of."""
+        whole = np.diff(self._integrated_q_nm).mean()
+        if self._grid is None:
+            return np.full(len(self.q_nm), whole)
+        return np.asarray(whole * np.diff(self._grid.starts, append=self._grid.number))
+
 
 def prepare(run: RunFile) -> Plan:
     """Open the inputs and evaluate dark, water and background; raises BadInput with the place in the run file."""
@@ -172,10 +181,14 @@ def curve_model(run: RunFile, plan: Plan) -> CurveModel | None:
     inside = int(((q_nm >= model.q_min) & (q_nm <= model.q_max)).sum())
     if inside < FEWEST_BINS:
         raise run.error("model.q_min", f"the fit's q range holds {inside} bins of the data; it needs {FEWEST_BINS}")
+    if model.constant and run.config.data.frames is not None and not run.config.intensity.absolute:
+        raise run.error(
+            "model.constant", "is in 1/mm, the curves are not; give `water`, `glassy_carbon` or `scale` in `intensity`"
+        )
     return CurveModel.of(model.spec(amplitudes, _resolution(run, plan, q_nm)))
 
 
-def _resolution(run: RunFile, plan: Plan, q_nm: Floats) -> float:
+def _resolution(run: RunFile, plan: Plan, q_nm: Floats) -> SigmaQ:
     """σ of the resolution in q, 1/nm; 0 where none is asked for."""
     assert run.config.model is not None
     settings = run.config.model.resolution
@@ -186,7 +199,7 @@ def _resolution(run: RunFile, plan: Plan, q_nm: Floats) -> float:
     if plan.spec is None:
         raise run.error("model.resolution.beam", "the curves come without a geometry; give `sigma_q`, e.g. 0.02 1/nm")
     assert settings.beam is not None
-    return geometry.resolution_1_nm(plan.spec.geometry, settings.beam, float(np.diff(q_nm).mean()))
+    return geometry.resolution_1_nm(plan.spec.geometry, settings.beam, q_nm, plan.bin_widths_1_nm)
 
 
 def prepare_frames(run: RunFile, series: FrameSeries) -> Plan:

@@ -326,8 +326,13 @@ def _explain(detail: Any, model: type[BaseModel]) -> list[tuple[Location, str]]:
     """Where and what, from one of pydantic's error records."""
     location: Location = tuple(detail["loc"])
     if detail["type"] == "misplaced":
-        return [((*location, *filter(None, key.split("."))), text) for key, text in detail["ctx"]["places"]]
+        return [((*location, *_steps(key)), text) for key, text in detail["ctx"]["places"]]
     return [(location, _mistake(detail, location, model))]
+
+
+def _steps(key: str) -> Location:
+    """ "model.populations.1" as a location: numbers count the items of a list."""
+    return tuple(int(step) if step.isdigit() else step for step in key.split(".") if step)
 
 
 def _mistake(detail: Any, location: Location, model: type[BaseModel]) -> str:

@@ -83,23 +83,28 @@ class Sample(Section):
 
     @model_validator(mode="after")
     def _expands(self) -> Self:
-        expanding = {name: m for name, m in self.materials.items() if m.expansion is not None}
-        if expanding and self.temperature is None:
-            raise misplaced(
-                "temperature", f"the expansion of the {next(iter(expanding))} needs it, e.g. `temperature: 260 °C`"
-            )
-        if self.temperature is not None and not expanding:
-            raise misplaced(
-                "temperature",
-                "no material expands; give one `expansion` and `density_at`, or remove the temperature",
-            )
-        for name, material in expanding.items():
-            assert material.expansion is not None and material.density_at is not None and self.temperature is not None
+        if (mistake := self.expansion_mistake) is not None:
+            raise misplaced(*mistake)
+        return self
+
+    @property
+    def expansion_mistake(self) -> tuple[str, str] | None:
+        """(key, what is wrong there) with the temperature to which materials expand, None if nothing is."""
+        for name, material in self.materials.items():
+            if material.expansion is None or material.density_at is None:
+                continue
+            if self.temperature is None:
+                return "temperature", f"the expansion of the {name} needs it, e.g. `temperature: 260 °C`"
             try:
                 expanded_density(Uncertain(1.0), material.expansion, self.temperature.value - material.density_at)
             except BadInput as error:
-                raise misplaced(name, str(error)) from None
-        return self
+                return name, str(error)
+        return None
+
+    @property
+    def expands(self) -> bool:
+        """Whether any of its materials does."""
+        return any(material.expansion is not None for material in self.materials.values())
 
     @property
     def materials(self) -> dict[str, Material]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,17 @@ def test_the_centre_is_in_pixels_fast_axis_first():
     assert config["poni1"] == pytest.approx(238.6e-4)
     assert config["poni2"] == pytest.approx(240.3e-4)
     assert geometry.energy_keV(config) == pytest.approx(18.0)
+
+
+def test_resolution_of_a_beam_a_pixel_and_each_bin():
+    """2π/(λL) = 91.22 1/nm per m at 18 keV and 1 m; widths of squares over √12, of a Gaussian's half maximum 2.3548."""
+    config = geometry.resolve(run(**EXPLICIT, pixel_size="100 um"), info())
+    q, widths = np.array([1.0, 2.0, 4.0]), np.array([0.02, 0.04, 0.3])
+    wanted = np.sqrt((91.22 * 8e-4 / 2.35482) ** 2 + (91.22 * 1e-4) ** 2 / 12 + widths**2 / 12)
+    pairs = geometry.resolution_1_nm(config, 8e-4, q, widths)
+    np.testing.assert_allclose(pairs, np.transpose([q, wanted]), rtol=1e-4)
+    assert geometry.resolution_1_nm(config, 8e-4, q, np.full(3, 0.04)) == pytest.approx(wanted[1], rel=1e-4)
+    assert geometry.resolution_1_nm(json.loads(json.dumps(config)), 8e-4, q, widths) == pairs  # as run.nxs has it
 
 
 def test_another_pixel_size_than_the_headers_moves_the_centre_with_it():

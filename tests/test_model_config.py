@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from saxs_pipeline import runfile
+from saxs_pipeline.science.contrast import scattering_length_density
 from saxs_pipeline.science.curvemodel import CurveModel
+from saxs_pipeline.stages.quantify import contrast_1_A2
 from saxs_pipeline.types import BadInput, Uncertain
 from tests.test_runfile import GOOD
 
@@ -20,6 +22,10 @@ model:
     - {name: crystals, radius: [1.8 nm, 5 nm], sigma: [0.05 nm, 1 nm]}
     - {name: agglomerates, radius: [0.8 nm, 1.8 nm], contrast: 20e-6 1/Å^2}
 """
+PARTICLE = "particle: {formula: CsPbBr3, density: 4.83 g/cm^3, expansion: 3e-5 1/K, density_at: 20 °C}"
+EXPANDING = PAIR.replace("sigma: [0.05 nm, 1 nm]", PARTICLE)
+SOLVENT = "sample: {solvent: {formula: C6H14, density: 0.655 g/cm^3}}"
+HOT = SOLVENT.replace("}}", "}, temperature: 160 °C}")
 
 
 @pytest.fixture
@@ -73,6 +79,25 @@ def test_each_population_sees_its_own_sample(load):
     assert second.cation_concentration == Uncertain(5.0)
 
 
+def test_particles_of_populations_expand_to_the_temperature_of_the_sample(load):
+    """ρ(T) = ρ₀/(1 + β(T − T₀)): 3e-5 1/K over 140 K take 0.418 % of both densities."""
+    config = load(EXPANDING, HOT)
+    hot, given = config.model.samples(config.sample)
+    assert given.contrast == (pytest.approx(20e-6), 0) and given.particle is None
+    cold = hot.model_copy(update={"particle": hot.particle.model_copy(update={"expansion": None, "density_at": None})})
+    contrasts = [contrast_1_A2(one, 37.5).value for one in (hot, cold)]
+    of_solvent = scattering_length_density("C6H14", 0.655, 37.5)
+    assert contrasts[0] + of_solvent == pytest.approx((contrasts[1] + of_solvent) / (1 + 3e-5 * 140), rel=1e-9)
+
+
+def test_ties_that_hold_in_a_part_of_the_ranges_are_taken(load):
+    """σ_r from 0 to its largest; a tie may have no value for some of the radii."""
+    for text in ("0.06", "0.1*sqrt(radius - 0.7)", "0.05*log(radius) + 0.1", "0.5 - 0.1*radius", "0.6"):
+        assert load(with_keys(f"tied: {{sigma: '{text}'}}")).model.tied == {"sigma": text}
+    assert load(with_keys("fixed: {radius: 5 nm, sigma: 0.6 nm}")).model.fixed == {"radius": 5, "sigma": 0.6}
+    assert load(PAIR + "  tied: {crystals_sigma: 2*agglomerates_sigma}\n").model.tied
+
+
 @pytest.mark.parametrize(
     ("model", "sample", "key", "hint"),
     [
@@ -95,6 +120,17 @@ def test_each_population_sees_its_own_sample(load):
         (PAIR, "sample: {solvent: {formula: C6H14, density: 0.655 g/cm^3}}", "model.populations", "crystals: give"),
         (PAIR, SAMPLE.replace("}", ", cation_concentration: 5 mmol/L}"), "model.populations", "a yield needs"),
         (PLAIN, "sample: {solvent: {formula: C6H14, density: 0.655 g/cm^3}}", "sample.contrast", "give `contrast`"),
+        (with_keys("fixed: {radius: 30 nm}"), SAMPLE, "model.fixed.radius", "0.5 to 5 nm; widen"),
+        (with_keys("fixed: {sigma: 2 nm}"), SAMPLE, "model.fixed.sigma", "0 to 0.6 nm; widen"),
+        (PAIR + "  fixed: {agglomerates_radius: 2 nm}\n", SAMPLE, "model.fixed.agglomerates_radius", "0.8 to 1.8 nm"),
+        (with_keys("tied: {sigma: -0.1*radius}"), SAMPLE, "model.tied.sigma", "nowhere in the"),
+        (with_keys("tied: {sigma: radius/0}"), SAMPLE, "model.tied.sigma", "nowhere in the"),
+        (with_keys("tied: {radius: '30'}"), SAMPLE, "model.tied.radius", "0.5 to 5 nm; correct"),
+        (with_keys("fixed: {radius: 1 nm}, tied: {sigma: radius - 2}"), SAMPLE, "model.tied.sigma", "nowhere in the"),
+        (PAIR, "", "model.populations.1.contrast", "add `sample: {}` at least"),
+        (EXPANDING, SOLVENT, "model.populations.0.particle", "crystals: its expansion needs `sample.temperature`"),
+        (EXPANDING.replace("3e-5", "-9e-3"), HOT, "model.populations.0.particle", "leaves no volume"),
+        (PAIR, SAMPLE.replace("}", ", temperature: 160 °C}"), "sample.temperature", "no material expands"),
     ],
 )  # fmt: skip
 def test_mistakes_have_their_place_and_how_to_mend_them(load, model, sample, key, hint):

@@ -257,7 +257,7 @@ def _model_text(model: CurveModel | None) -> str:
     if model.power_law is not None:
         terms.append(f"q^-p, p {_limits_text(model.power_law)}")
     terms.append("constant" if model.constant is None else f"{model.constant:g} 1/mm")
-    smeared = f", smeared with σ_q = {model.sigma_q_1_nm:.3g} 1/nm" if model.sigma_q_1_nm else ""
+    smeared = f", smeared with σ_q = {_limits_text(model.sigma_q_range, 3)} 1/nm" if model.sigma_q_1_nm else ""
     held = [
         *(f"{name} {value:g} nm" for name, value in model.fixed),
         *(f"{name} = {text}" for name, text in model.tied),
@@ -265,8 +265,8 @@ def _model_text(model: CurveModel | None) -> str:
     return " + ".join(terms) + smeared + (f"; {', '.join(held)}" if held else "")
 
 
-def _limits_text(pair: tuple[float, float]) -> str:
-    return f"{pair[0]:g}" if pair[0] == pair[1] else f"{pair[0]:g} to {pair[1]:g}"
+def _limits_text(pair: tuple[float, float], digits: int = 6) -> str:
+    return f"{pair[0]:.{digits}g}" if pair[0] == pair[1] else f"{pair[0]:.{digits}g} to {pair[1]:.{digits}g}"
 
 
 def _contrast_rows(sample: Sample | None, energy_keV: float | None) -> Rows:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +16,7 @@ from saxs_pipeline import geometry, runfile
 from saxs_pipeline.io import curves_source
 from saxs_pipeline.io.frames import read_head
 from saxs_pipeline.model_config import Model
-from saxs_pipeline.model_spec import ModelSpec
+from saxs_pipeline.model_spec import ModelSpec, SigmaQ
 from saxs_pipeline.outputs import fit_files, nexus
 from saxs_pipeline.outputs.flags import frame_flags
 from saxs_pipeline.outputs.folder import staged
@@ -22,7 +25,7 @@ from saxs_pipeline.outputs.tables import factors_left_out, last_reported
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.stages import quantify
 from saxs_pipeline.stages.fit_curve import Recorded, fit_curve
-from saxs_pipeline.types import BadInput, Bools, Curves, RunResult
+from saxs_pipeline.types import BadInput, Bools, Curves, Floats, RunResult
 
 Rows = list[tuple[str, str]]
 
@@ -117,7 +120,7 @@ def _of_run(request: Request) -> _Task:
     one = curves.rows(np.arange(len(curves.index)) == row)
     if request.run_file is not None:
         run = runfile.load(request.run_file, must_exist=False)
-        return _with_model(source, f"frame_{number:05d}", one, run)
+        return _with_model(source, f"frame_{number:05d}", one, run, result.provenance.geometry)
     if result.fits is None or result.model is None:
         raise BadInput(f"{path}: the run has no fits; say with --model RUN_FILE what to fit")
     if not all(math.isfinite(population.amplitude) for population in result.fits.model.populations):
@@ -194,32 +197,44 @@ def _text_curve(request: Request, run: RunFile | None) -> Curves:
     return curves_source.open_curves([path], q_unit=asked[0] or usual[0], intensity_unit=asked[1] or usual[1])
 
 
-def _with_model(source: str, stem: str, curve: Curves, run: RunFile) -> _Task:
-    """The curve with the model and the sample of a run file, whose frames need not exist."""
+def _with_model(
+    source: str, stem: str, curve: Curves, run: RunFile, measured: Mapping[str, Any] = MappingProxyType({})
+) -> _Task:
+    """The curve with the model and the sample of a run file, whose frames need not exist.
+
+    measured: the geometry with which the curve was integrated, as a run recorded it; empty where nothing did.
+    """
     settings = run.config.model
     if settings is None:
         raise run.error("", "there is nothing to fit; add a section `model: {q_min: 0.15 1/nm, q_max: 5 1/nm}`")
     samples = settings.samples(run.config.sample)
-    energy = geometry.stated_energy_keV(run) if any(s is not None and s.contrast is None for s in samples) else None
+    energy = None
+    if any(s is not None and s.contrast is None for s in samples):
+        energy = geometry.energy_keV(measured) if measured else geometry.stated_energy_keV(run)
     try:
         amplitudes = quantify.amplitude_factors(samples, energy)
         contrasts = [0.0 if s is None else quantify.contrast_1_A2(s, energy).relative for s in samples]
     except BadInput as error:
         raise run.error("sample", str(error)) from None
+    if settings.constant and curve.unit != "1/mm":
+        raise run.error("model.constant", f"is in 1/mm, the curve in {curve.unit}; leave it out")
     return _Task(
         source=source,
         stem=stem,
         curve=curve,
         window=(curve.q_nm >= settings.q_min) & (curve.q_nm <= settings.q_max),
-        model=settings.spec(amplitudes, _resolution(run, settings)),
+        model=settings.spec(amplitudes, _resolution(run, settings, curve.q_nm, measured)),
         systematic_rel=tuple(math.hypot(curve.scale_rel, 2 * relative) for relative in contrasts),
     )
 
 
-def _resolution(run: RunFile, settings: Model) -> float:
+def _resolution(run: RunFile, settings: Model, q_nm: Floats, measured: Mapping[str, Any]) -> SigmaQ:
     """σ of the resolution in q, 1/nm; 0 where none is asked for."""
     if settings.resolution is None:
         return 0.0
-    if settings.resolution.sigma_q is None:
+    if settings.resolution.sigma_q is not None:
+        return settings.resolution.sigma_q
+    if not measured:
         raise run.error("model.resolution.beam", "a curve comes without a geometry; give `sigma_q`, e.g. 0.02 1/nm")
-    return settings.resolution.sigma_q
+    assert settings.resolution.beam is not None
+    return geometry.resolution_1_nm(measured, settings.resolution.beam, q_nm, np.gradient(q_nm))

@@ -77,7 +77,8 @@ def _model_text(fit: CurveFit) -> str:
         terms.append("power law d q^-p")
     terms.append("constant" if model.constant is None else "constant given")
     if model.sigma_q_1_nm:
-        terms.append(f"smeared by {model.sigma_q_1_nm:.3g} nm⁻¹")
+        low, high = model.sigma_q_range
+        terms.append(f"smeared by {low:.3g}{f' to {high:.3g}' if low < high else ''} nm⁻¹")
     return "; ".join(terms)
 
 

@@ -200,7 +200,10 @@ class CurveModel(ModelSpec):
         if not self.sigma_q_1_nm:
             return self._sharp(q_nm, psi)
         deviates, weights = self._smearing
-        spread = np.abs(q_nm[:, None] + self.sigma_q_1_nm * deviates).ravel()
+        sigma = self.sigma_q_1_nm
+        if isinstance(sigma, tuple):
+            sigma = np.interp(q_nm, *np.transpose(sigma))[:, None]
+        spread = np.abs(q_nm[:, None] + sigma * deviates).ravel()
         shape = (psi.shape[1], len(q_nm), len(weights))
         terms, partials = self._sharp(spread, psi)
         return [self._mean(t.reshape(shape), weights) for t in terms], [
@@ -219,7 +222,7 @@ class CurveModel(ModelSpec):
     @cached_property
     def _smearing(self) -> tuple[Floats, Floats]:
         """Gauss–Hermite rule in q: exact to 1e-7 for the fastest oscillation, cos 2Rq, that the ranges allow."""
-        phase = 2 * self.sigma_q_1_nm * max(p.radius_nm[1] for p in self.populations)
+        phase = 2 * self.sigma_q_range[1] * max(p.radius_nm[1] for p in self.populations)
         nodes, weights = np.polynomial.hermite_e.hermegauss(5 + 2 * math.ceil(1.5 * phase))
         return nodes, weights / weights.sum()
 

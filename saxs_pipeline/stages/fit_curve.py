@@ -173,10 +173,10 @@ def fit_curve(
     fit = _collected(curve, window, problem, result)
     parameters = _with_systematic(fit, problem, result, systematic_rel)
     parameters = _beside(_with_limits(parameters, problem, batch), problem, recorded)
-    parameters = profiles.added(parameters, minimizer, result) if profiled else parameters
+    parameters, lower = profiles.added(parameters, minimizer, result) if profiled else (parameters, ())
     chain = None if steps is None else posterior.sampled(problem.residual, result, parameters, steps)
     fit = replace(fit, source=source, parameters=_in_order(parameters, model), chain=chain)
-    return replace(fit, notes=(*notes, *_doubts(fit)))
+    return replace(fit, notes=(*notes, *lower, *_doubts(fit)))
 
 
 def _block(matrix: Floats, kept: list[int]) -> Floats:

@@ -17,6 +17,9 @@ LEVELS = (1.0, 2.0)
 FINE = 1e-3
 """Of a standard error, to which a limit is found; lmfit.conf_interval stops at 5e-5 of the value, which can be more."""
 
+LOWER = 0.01
+"""By how much χ² may be lower elsewhere before that is said."""
+
 _ENOUGH = 1e-9
 """Relative change of χ² and of the parameters at which a refit ends."""
 
@@ -27,20 +30,23 @@ _FARTHEST = 1e3
 """Standard errors beyond which no limit is looked for."""
 
 
-def added(parameters: Sequence[FitParameter], minimizer: Any, result: Any) -> tuple[FitParameter, ...]:
-    """Parameters with the intervals of those that were fitted; minimizer and result are lmfit's.
+def added(
+    parameters: Sequence[FitParameter], minimizer: Any, result: Any
+) -> tuple[tuple[FitParameter, ...], tuple[str, ...]]:
+    """Parameters with the intervals of those that were fitted, and notes; minimizer and result are lmfit's.
 
     A limit that the profile does not reach within the parameter's range is infinite. Known σ: χ² is not divided by
-    its reduced value, as lmfit's own F test would.
+    its reduced value, as lmfit's own F test would. A χ² below that of the fit, met on the way, is noted.
     """
-    return tuple(
-        replace(one, intervals=_intervals(one.name, minimizer, result)) if one.how == "fitted" else one
-        for one in parameters
-    )
+    profiles = {one.name: _Profile(one.name, minimizer, result) for one in parameters if one.how == "fitted"}
+    found = tuple(replace(one, intervals=_intervals(profiles.get(one.name))) for one in parameters)
+    lowest = min(profiles.values(), key=lambda profile: profile.lowest[0], default=None)
+    return found, () if lowest is None or lowest.lowest[0] > -LOWER else (lowest.doubt,)
 
 
-def _intervals(name: str, minimizer: Any, result: Any) -> tuple[Interval, ...]:
-    profile = _Profile(name, minimizer, result)
+def _intervals(profile: _Profile | None) -> tuple[Interval, ...]:
+    if profile is None:
+        return ()
     return tuple(Interval(level, profile.limit(-1, level), profile.limit(1, level)) for level in LEVELS)
 
 
@@ -50,6 +56,7 @@ class _Profile:
     def __init__(self, name: str, minimizer: Any, result: Any) -> None:
         self._name, self._minimizer, self._result = name, minimizer, result
         self._known: dict[float, float] = {}
+        self.lowest = 0.0, math.nan
         self._best, self._error = float(result.params[name].value), float(result.params[name].stderr)
         row = list(result.var_names).index(name)
         self._slopes = dict(zip(result.var_names, result.covar[row] / result.covar[row, row], strict=True))
@@ -61,8 +68,19 @@ class _Profile:
             for name, slope in self._slopes.items():
                 held[name].set(value=_before(held[name], slope * (value - self._best)))
             held[self._name].set(value=value, vary=False)
-            self._known[value] = math.sqrt(max(self._least(held) - self._result.chisqr, 0.0))
+            risen = self._least(held) - float(self._result.chisqr)
+            self.lowest = min(self.lowest, (risen, value))
+            self._known[value] = math.sqrt(max(risen, 0.0))
         return self._known[value]
+
+    @property
+    def doubt(self) -> str:
+        """That the fit has not found the least χ²."""
+        fallen, value = self.lowest
+        return (
+            f"{self._name} {value:.4g}: χ² is lower there by {-fallen:.2g}, so that the fit is not the best one; "
+            "narrow the ranges around it and fit again"
+        )
 
     def _least(self, held: Any) -> float:
         """χ² with the others, if there are any, at their best."""

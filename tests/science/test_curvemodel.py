@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from saxs_pipeline.model_spec import ModelSpec, Population, from_text, to_text
+from saxs_pipeline.science import rebinning
 from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.types import BadInput
 from tests.spheres import gaussian_model, two_populations
@@ -60,6 +61,23 @@ def test_smearing_is_the_convolution_with_a_gaussian():
         weights = np.exp(-0.5 * deviates**2) / np.exp(-0.5 * deviates**2).sum()
         wanted = np.array([weights @ sharp.curve(np.abs(q + width * deviates), values)[0] for q in Q])
         np.testing.assert_allclose(smeared.curve(Q, values)[0], wanted, rtol=1e-6)
+
+
+def test_wide_bins_smear_by_their_own_width():
+    """Means of a sharp curve over logarithmic bins are the curve smeared by √(w²/12) of each bin, not of their mean."""
+    q = np.linspace(0.1, 5.0, 3000)
+    bins = rebinning.grid(q, 60, logarithmic=True)
+    number = np.diff(bins.starts, append=len(q))
+    values = np.array([[1.0, 2.2, 0.05**2, 0.0]])
+    wanted = np.add.reduceat(gaussian_model(1.0).curve(q, values)[0], bins.starts) / number
+    sigma = number * (q[1] - q[0]) / np.sqrt(12)
+    each = tuple(zip(bins.q_nm.tolist(), sigma.tolist(), strict=True))
+    off = []
+    for smearing in (each, float(sigma.mean())):
+        smeared = gaussian_model(1.0, sigma_q_1_nm=smearing).curve(bins.q_nm, values)[0]
+        off.append(np.abs(smeared - wanted) * bins.q_nm**4)
+    assert off[0].max() < 0.1 * off[1].max()
+    assert from_text(to_text(gaussian_model(1.0, sigma_q_1_nm=each).spec)).sigma_q_1_nm == each
 
 
 def test_curve_is_the_sum_of_its_parts():

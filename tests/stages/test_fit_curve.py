@@ -6,12 +6,15 @@ import math
 import sys
 from dataclasses import replace
 
+import lmfit
 import numpy as np
 import pytest
 from scipy.optimize import brentq, curve_fit, least_squares
 
+from saxs_pipeline.curve_fit import FitParameter
 from saxs_pipeline.science.distributions import mean_volume
 from saxs_pipeline.science.formfactors import gaussian_spheres
+from saxs_pipeline.stages import profiles
 from saxs_pipeline.stages.fit_curve import Recorded, fit_curve
 from saxs_pipeline.types import BadInput
 from tests.one_curve import CONTRAST, EVERYWHERE, FACTOR, Q, noisy, one_curve, spheres
@@ -137,6 +140,28 @@ def test_profiles_of_a_weak_curve_are_asymmetric_as_an_explicit_search_finds(nam
     for limit, far in ((interval.low, one.value - 2 * below), (interval.high, one.value + 2 * above)):
         found = brentq(risen, *sorted((one.value, far)), xtol=2e-3 * one.error)
         assert limit == pytest.approx(found, abs=0.01 * one.error)
+
+
+def test_a_profile_that_meets_a_lower_minimum_says_so():
+    """χ² = 4(x² − 1)² + (x − 1)² + (y − x/10)²: 3.73 at x = −0.853, 0 at x = 1, and 4.6 between them."""
+
+    def residual(parameters):
+        x, y = parameters["x"].value, parameters["y"].value
+        return np.array([2 * (x * x - 1), x - 1, y - x / 10])
+
+    notes = []
+    for start in (-1.0, 1.1):
+        given = lmfit.Parameters()
+        given.add("x", value=start, min=-5, max=5)
+        given.add("y", value=0.0)
+        minimizer = lmfit.Minimizer(residual, given, scale_covar=False)
+        result = minimizer.leastsq()
+        fitted = [FitParameter(name, "", result.params[name].value, 0.1, "fitted", (-5, 5)) for name in ("x", "y")]
+        found, said = profiles.added(fitted, minimizer, result)
+        assert [len(one.intervals) for one in found] == [2, 2]
+        notes.append(said)
+    assert result.chisqr == pytest.approx(0, abs=1e-9) and notes[1] == ()
+    assert notes[0][0].startswith("x ") and "the fit is not the best one" in notes[0][0]
 
 
 def test_a_profile_that_reaches_no_limit_says_so():

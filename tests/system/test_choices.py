@@ -107,6 +107,13 @@ def test_without_any_scale_sizes_are_reported_and_concentrations_are_not(beamtim
     assert np.isnan(series["c_nc_umol_L"]).all()
     assert np.isnan(series["yield"]).all()
     assert any("no absolute scale" in warning for warning in result.warnings)
+    given = path.with_name("choices_constant.yaml")
+    given.write_text(text.replace("model: {", "model: {constant: 1e-4 1/mm, "), encoding="utf-8")
+    said = invoke("check", given)
+    assert said.returncode == 2
+    assert re.search(r"choices_constant\.yaml:\d+:9: model\.constant: is in 1/mm, the curves are not", said.stderr)
+    given.write_text(text.replace("model: {", "model: {constant: 0 1/mm, "), encoding="utf-8")
+    assert invoke("check", given).returncode == 0  # nothing is nothing in any unit
 
 
 def test_the_background_as_a_time_window(beamtime, reference):
@@ -156,8 +163,8 @@ def test_an_uncertain_contrast_from_compositions(beamtime, reference):
     for name in ("c_nc_umol_L", "yield"):
         shares = [table[f"{name}_sys"][last] / table[name][last] for table in (reference[1], series)]
         assert np.sqrt(shares[1] ** 2 - shares[0] ** 2) == pytest.approx(2 * 0.01081 * 5.8075 / 34.827, rel=1e-2)
-    notes = [text for text in result.warnings if text.startswith("sample.")]
-    without = [note.split()[0] for note in notes if "no stated uncertainty" in note]
+    (note,) = (text for text in result.warnings if text.startswith("no stated uncertainty"))
+    without = re.split(r"[,;:] ", note)
     assert set(without) >= {"sample.temperature", "sample.particle.lattice_parameter"}
     assert not {"sample.solvent.density", "sample.solvent.expansion", "sample.contrast"} & set(without)
     rows = invoke("check", path).stdout.replace("\n", " ")
@@ -258,6 +265,18 @@ def test_wider_bins_lead_to_the_same_sizes(beamtime, reference):
     )
     assert len(result.curves.q_nm) < 120
     assert_same(series, reference[1], rtol=0.06)
+    smeared = variant(
+        beamtime,
+        "choices_smeared",
+        ("integration:", "rebin: {bins: 60, spacing: log}\nintegration:"),
+        ("model: {", "model: {resolution: {beam: 0.4 mm}, "),
+    )
+    said = " ".join(invoke("check", smeared).stdout.split())
+    low, high = map(float, re.search(r"smeared with σ_q = ([\d.]+) to ([\d.]+) 1/nm", said).groups())
+    per_m = 2 * np.pi / (1.239841984 / 18)  # 2π/λL, 1/nm per m on the detector
+    of_beam = np.hypot(per_m * 0.4e-3 / 2.3548, per_m * 354.1667e-6 / np.sqrt(12))
+    of_bins = [np.hypot(of_beam, number * 4.9 / 300 / np.sqrt(12)) for number in (1, 18, 19, 20)]  # q ln(50)/60 wide
+    assert low == pytest.approx(of_bins[0], rel=5e-3) and min(abs(high / np.array(of_bins[1:]) - 1)) < 5e-3
     whole, narrow = result.curves.counts.sum(axis=1), reference[0].curves.counts.sum(axis=1)
     np.testing.assert_array_equal(whole, narrow)
     changes = ("splitting: none", "splitting: full"), ("integration:", "rebin: {bins: 50}\nintegration:")

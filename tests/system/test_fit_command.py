@@ -191,6 +191,27 @@ def test_a_frame_with_another_model(run, tmp_path):
     assert "radii schulz" in done.stdout and "fit of the series" not in done.stdout
 
 
+def test_a_run_has_energy_and_geometry_for_another_model(run, beamtime, tmp_path):
+    """A contrast at the energy of the frames' header, 34.83e-6 1/Å²; a beam of 1 mm at 1 m and 18 keV, whose smearing
+    is that of σ_q = 91.22 1/nm/m · √((1 mm/2.3548)² + (0.354 mm)²/12), and of bins of 4.9/300 1/nm."""
+    materials = "particle: {formula: CdSe, density: 5.656 g/cm^3}\n  solvent: {formula: C18H36, density: 0.6 g/cm^3}"
+    changes = ("poni: geometry.poni", "header: true"), ("contrast: 3.52e-05 1/Å^2", materials)
+    sigma_q = np.sqrt((91.22 * 1e-3 / 2.35482) ** 2 + ((91.22 * 354.1667e-6) ** 2 + (4.9 / 300) ** 2) / 12)
+    found = {}
+    for name, more in (("beam", "beam: 1 mm"), ("sigma", f"sigma_q: {sigma_q:.8f} 1/nm")):
+        model = variant(beamtime, f"fit_{name}", *changes, ("model: {", f"model: {{resolution: {{{more}}}, "))
+        done = invoke("fit", run[0] / "run.nxs", "--model", model, "--no-profiles", "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        found[name] = content(tmp_path / name)["parameters"]
+    for name, one in found["sigma"].items():
+        assert found["beam"][name]["value"] == pytest.approx(one["value"], abs=2e-3 * one["error"]), name
+    model = variant(beamtime, "fit_header", *changes)
+    assert invoke("fit", run[0] / "run.nxs", "--model", model, "--no-profiles", "--out", tmp_path).returncode == 0
+    c, series = content(tmp_path)["parameters"]["c_nc"], run[1].quantities.c_nc_umol_L
+    assert c["value"] / series.value[39] == pytest.approx((35.2 / (40.63 - 5.81)) ** 2, rel=2e-3)
+    assert found["beam"]["sigma"]["value"] < content(tmp_path)["parameters"]["sigma"]["value"]  # less is left to it
+
+
 def test_the_gold_spheres_of_the_round_robin(tmp_path, real_data):
     """Reference (shared answer): 14.37 and 28.68 nm, χ²_red 1.04, with 2 % of I added to σ in quadrature."""
     q, intensity, sigma = np.loadtxt(real_data / "roundrobin" / "round_robin_dataset_1.dat").T

@@ -12,7 +12,7 @@ from saxs_pipeline import runfile
 from saxs_pipeline.apps import batch
 from saxs_pipeline.outputs import nexus
 from saxs_pipeline.simulation import simulate
-from tests.conftest import invoke, read_table
+from tests.conftest import ROOT, invoke, read_table, series_of
 
 FRAMES = 40
 
@@ -141,6 +141,23 @@ def test_both_populations_are_found_as_they_are(beamtime, whole):
             off = pulls(estimate, truth[prefix + column], rows)
             assert np.abs(off).max() < 4.5, (prefix + column, off)
             assert 0.4 < np.sqrt(np.mean(off**2)) < 1.7, (prefix + column, off)
+
+
+def test_the_example_configuration_finds_both(beamtime):
+    """Used as its first lines say; only the injection time is the simulation's."""
+    zero = re.search(r"zero: [\d.]+ s", (beamtime / "run.yaml").read_text())[0]
+    text = (ROOT / "configs/p21-cspbbr3.yaml").read_text(encoding="utf-8")
+    path = beamtime / "p21-cspbbr3.yaml"
+    path.write_text(re.sub(r"zero: [\d.]+ s", zero, text), encoding="utf-8")
+    series, truth = read_table(series_of(path)), read_table(beamtime / "truth.csv")
+    for prefix in ("", "agglomerates_"):
+        for column in ("r_nm", "c_nc_umol_L", "yield"):
+            found, error = series[prefix + column], series[f"{prefix}{column}_err"]
+            if column != "r_nm":
+                error = np.hypot(error, series[f"{prefix}{column}_sys"])
+            sized = np.isfinite(series[prefix + "r_nm"])
+            assert sized.sum() >= 12
+            assert np.abs((found - truth[prefix + column]) / error)[sized].max() < 4.5, prefix + column
 
 
 def test_yields_are_counted_in_caesium_and_add_up(beamtime, whole):
