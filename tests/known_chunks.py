@@ -67,7 +67,7 @@ def chunk(frames, *, model: bool = True, problems: dict[int, str] | None = None)
 
 def _sizes(frames: list[int]) -> SizeDistributions:
     radius = np.geomspace(0.5, 6, RADII)
-    widths = {name: RADII for name in PER_FRAME} | {
+    widths = dict.fromkeys(PER_FRAME, RADII) | {
         "values": len(SIZE_COLUMNS),
         "errors": len(SIZE_COLUMNS),
         "shape": len(SHAPE_COLUMNS),

@@ -77,7 +77,7 @@ def _step(place: Any, new: Any, x: Any) -> int:
             value = 0.0
             first = min(first, k)
         x[i] = value
-    return first
+    return int(first)
 
 
 @compiled

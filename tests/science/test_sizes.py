@@ -152,7 +152,7 @@ def test_a_gaussian_distribution_of_resolved_width():
 
 @pytest.mark.parametrize(("radius", "c", "relative"), [(2.22, 25, 0.06), (1.5, 25, 0.1), (2.22, 25, 0.2)])
 def test_the_band_holds_the_true_density(radius, c, relative):
-    """There is one maximum, as in truth; the band of one error holds at least two thirds of it, that of two nine tenths."""
+    """There is one maximum, as in truth; the band of one error holds two thirds of it and more, of two nine tenths."""
     s = (relative * radius) ** 2
     curve = c * FACTOR * gaussian_spheres(Q, np.array([radius]), np.array([s]))[0][0] + B
     number = np.exp(-((RADII - radius) ** 2) / (2 * s)) / math.sqrt(2 * math.pi * s)
