@@ -258,7 +258,7 @@ def test_the_schema_is_json_and_knows_every_section():
     schema = json.loads(json.dumps(runfile.schema()))
     assert set(schema["properties"]) == {
         *("title", "data", "geometry", "corrections", "integration", "rebin", "intensity", "background"),
-        *("sample", "model", "kinetics", "aliquots", "engine", "output"),
+        *("sample", "model", "sizes", "kinetics", "aliquots", "engine", "output"),
     }
     assert "keV" in json.dumps(schema["$defs"]["Geometry"]["properties"]["energy"])
 

@@ -281,7 +281,7 @@ def pictures(reacted, tmp_path_factory):
 def test_the_figures_stand_in_print_with_labels(pictures):
     figures = {figure.name: figure for figure in pictures}
     assert {"reaction", "kinetics"} <= set(figures)
-    assert set(figures) == FIGURES - {"populations"}
+    assert set(figures) == FIGURES - {"populations", "sizes"}
     for name, words in {
         "reaction": [
             *("(µmol L⁻¹)", "yield (%)", "(pm s⁻¹)", "time (s)", "58.68 ± 0.90 s", "induction", "ripening", "focusing")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from saxs_pipeline.outputs import nexus
+from saxs_pipeline.outputs.plot_sizes import draw_sizes
 from tests.conftest import FRAMES, invoke, read_table, variant
 
 SECTION = "\nsizes: {q_min: 0.15 1/nm, q_max: 5 1/nm, radius: [0.5 nm, 5 nm]}\n"
@@ -78,6 +79,24 @@ def test_summary_report_and_check_say_it(run):
     assert "Volume-weighted size distributions" in report and "resolution in size" in report
     assert (path.with_suffix("") / "figures/sizes.png").stat().st_size > 20_000
     assert "101 radii from 0.5 to 5 nm" in invoke("check", path).stdout
+
+
+def test_the_figure_shows_band_and_resolution_of_the_chosen_frames(run):
+    result = nexus.read_run(run[0].with_suffix("") / "run.nxs")
+    drawing = draw_sizes(result, [14, 37])
+    top, bottom = drawing.figure.axes[:2]
+    assert top.get_ylabel() == bottom.get_xlabel() == "radius $R$ (nm)"
+    assert bottom.get_ylabel() == "volume fraction per nm (nm⁻¹)" and "time (s)" in top.get_xlabel()
+    bars = [line.get_xdata() for line in bottom.get_lines() if line.get_marker() == "|"]
+    lengths = [bar[1] - bar[0] for bar in bars]
+    assert lengths == pytest.approx(result.sizes.value("single_fwhm_nm")[[14, 37]])
+    curve = max(
+        (line for line in bottom.get_lines() if line.get_marker() != "|"), key=lambda line: max(line.get_ydata())
+    )
+    mean, width = rows(run[0].with_suffix(""))["mean_nm"][37], 0.1
+    assert curve.get_xdata()[np.argmax(curve.get_ydata())] == pytest.approx(mean, abs=width)
+    (band,) = (b.get_paths()[0].vertices for b in bottom.collections[1:2])
+    assert band[:, 1].min() >= 0 and band[:, 1].max() > max(curve.get_ydata())
 
 
 def test_numbers_do_not_depend_on_the_cut_into_chunks_or_threads(run, beamtime):
