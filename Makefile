@@ -12,9 +12,9 @@ BIN := .venv/bin
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check pip --editable .
 	touch $@
 
-.venv/.installed-test: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
-	touch $@
+.venv/.installed-test: pyproject.toml | .venv/bin/python
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check pip --editable ".[test]"
+	touch .venv/.installed $@
 
 install: .venv/.installed
 

@@ -89,7 +89,7 @@ async def run(latest: Latest, guard: Guard, listening: socket.socket, started: F
         pictures.close()
 
 
-class _Tornado(BokehTornado):
+class _Tornado(BokehTornado):  # type: ignore[misc]  # of bokeh nothing is followed: mypy would take twice as long
     """Bokeh's routes and ours behind the guard; the browser gets all scripts with the page."""
 
     def __init__(self, latest: Latest, guard: Guard, pictures: Pictures) -> None:
