@@ -126,9 +126,17 @@ class CurveModel(ModelSpec):
         return {name: Expression(text) for name, text in self.tied}
 
     @cached_property
+    def sources(self) -> Mapping[int, tuple[int, ...]]:
+        """The free nonlinear parameters that each tied one follows, all by number; none where it is a constant."""
+        return {
+            self.sizes.index(name): tuple(j for j in self.free if j < len(self.sizes) and self.sizes[j] in tied.names)
+            for name, tied in self._expressions.items()
+        }
+
+    @cached_property
     def tied_numbers(self) -> tuple[int, ...]:
-        """Numbers of the nonlinear parameters that follow others."""
-        return tuple(self.sizes.index(name) for name in self._expressions)
+        """Numbers of the nonlinear parameters that an expression gives."""
+        return tuple(self.sources)
 
     def expand(
         self, free: Floats, numbers: tuple[int, ...] | None = None, held: Mapping[int, Floats] | None = None
@@ -261,19 +269,27 @@ class CurveModel(ModelSpec):
         for (number, j), partial in zip(self.partials, partials, strict=True):
             columns[:, self.nonlinear[j]] += values[:, self.linear[number], None] * partial
         columns[~free] = 0.0
-        chain = None
-        if self._expressions:
-            chain = np.zeros((*values.shape, values.shape[1]))
-            ties = self.ties(np.ascontiguousarray(values[:, self._free_columns].T), self.free)
-            tied = [self.nonlinear[j] for j in self.tied_numbers]
-            for follower, place in zip(self.tied_numbers, tied, strict=True):
-                for k, source in enumerate(self._free_columns):
-                    chain[:, place, source] = ties[follower, k]
-            columns += np.einsum("nts,ntm->nsm", chain, columns)
-            columns[:, tied] = 0.0
-            free = free.copy()
-            free[:, tied] = False
-        return Design(columns, free, chain)
+        if not self._expressions:
+            return Design(columns, free, None)
+        chain, followers = self._following(values, free)
+        columns += np.einsum("nts,ntm->nsm", chain, columns)
+        columns[followers] = 0.0
+        return Design(columns, free & ~followers, chain)
+
+    def _following(self, values: Floats, free: Bools) -> tuple[Floats, Bools]:
+        """∂(tied)/∂(free) (n, p, p) of the columns, and which follow others (n, p): those that are not held.
+
+        In frames with one population, a tie to the other (NaN there) is none.
+        """
+        chain, followers = np.zeros((*values.shape, values.shape[1])), np.zeros_like(free)
+        ties = self.ties(np.ascontiguousarray(values[:, self._free_columns].T), self.free)
+        for number, sources in self.sources.items():
+            place, rows = self.nonlinear[number], [self.free.index(j) for j in sources]
+            columns = [self.nonlinear[j] for j in sources]
+            tied = free[:, place] & np.isfinite(ties[number, rows]).all(axis=0) & free[:, columns].any(axis=1)
+            chain[:, place, columns] = np.where(tied & free[:, columns].T, ties[number, rows], 0.0).T
+            followers[:, place] = tied
+        return chain, followers
 
     @property
     def _free_columns(self) -> list[int]:

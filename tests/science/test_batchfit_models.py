@@ -24,6 +24,7 @@ MODELS = {
     "width fixed": gaussian_model(FACTOR, fixed=(("sigma", 0.2),)),
     "two": two_populations(FACTOR),
     "two, tied": two_populations(FACTOR, tied=(("agglomerates_sigma", "crystals_sigma/2"),)),
+    "two, own tie": two_populations(FACTOR, tied=(("agglomerates_sigma", "0.1*agglomerates_radius"),)),
     "two, Porod": two_populations(FACTOR, power_law=(4.0, 4.0)),
     "two, Schulz": two_populations(FACTOR, distribution="schulz"),
 }
@@ -137,27 +138,76 @@ def test_errors_are_those_of_simulated_series(name):
     assert fit.chi2_red.mean() == pytest.approx(1, abs=4 * np.sqrt(2 / 150 / n))
 
 
-@pytest.mark.parametrize("name", ["two", "two, tied", "width tied", "power law", "hard spheres"])
-def test_gains_are_changes_of_the_fit(name):
+HELD = {"crystals": (0, 1), "agglomerates": (2, 3)}
+"""Numbers of their nonlinear parameters."""
+
+
+@pytest.mark.parametrize(
+    ("name", "population"),
+    [
+        *((name, None) for name in ("two", "two, tied", "two, own tie", "width tied", "power law", "hard spheres")),
+        *((name, population) for name in ("two, tied", "two, own tie") for population in HELD),
+    ],
+)
+def test_gains_are_changes_of_the_fit(name, population):
     model = MODELS[name]
     truth = truth_of(model)
     exact = model.curve(Q, truth)
     sigma = noise_of(exact)
-    fit = fit_frames(Q, exact, sigma, model)
+    start = truth[:, model.nonlinear]
+    given = {"held": {j: start[:, j] for j in HELD[population]}, "start": start} if population else {}
+    fit = fit_frames(Q, exact, sigma, model, **given)
     gains = curve_gains(Q, sigma, fit.values, model, fit.free)[0]
     assert (gains[~fit.free[0]] == 0).all()
     for place in (10, 60, 120):
         step = 0.02 * sigma[0, place] * (np.arange(Q.size) == place)
-        up, down = (fit_frames(Q, exact + sign * step, sigma, model).values[0] for sign in (1, -1))
+        up, down = (fit_frames(Q, exact + sign * step, sigma, model, **given).values[0] for sign in (1, -1))
         numeric = (up - down) / (2 * step[place])
-        size = np.sqrt(np.diagonal(fit.covariance[0])) / sigma[0, place]
         known = fit.free[0]
-        np.testing.assert_allclose((gains[:, place] / size)[known], (numeric / size)[known], atol=2e-3)
+        size = np.sqrt(np.diagonal(fit.covariance[0]))[known] / sigma[0, place]
+        np.testing.assert_allclose(gains[known, place] / size, numeric[known] / size, atol=2e-3)
     covariance = np.einsum("am,bm->ab", gains * sigma[0], gains * sigma[0])
     scale = np.sqrt(np.diagonal(fit.covariance[0])) + 1e-30
     np.testing.assert_allclose(
         covariance / np.outer(scale, scale), fit.covariance[0] / np.outer(scale, scale), atol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "population", "fitted"),
+    [
+        ("two, own tie", "agglomerates", (1, 1, 1, 1, 1, 0, 0)),
+        ("two, own tie", "crystals", (1, 0, 0, 1, 1, 1, 1)),
+        ("two, tied", "agglomerates", (1, 1, 1, 1, 1, 0, 0)),
+        ("two, tied", "crystals", (1, 0, 0, 1, 1, 1, 0)),
+    ],
+)
+def test_what_is_tied_to_a_size_that_is_held_is_not_fitted(name, population, fitted):
+    model, truth = MODELS[name], truth_of(MODELS[name])
+    exact, start = model.curve(Q, truth), truth[:, MODELS[name].nonlinear]
+    held = {j: start[:, j] for j in HELD[population]}
+    fit = fit_frames(Q, exact, noise_of(exact), model, held=held, start=start)
+    assert tuple(fit.free[0].astype(int)) == fitted
+    assert ((np.diagonal(fit.covariance[0]) > 0) == fit.free[0]).all()
+
+
+@pytest.mark.parametrize("name", ["two, tied", "two, own tie"])
+@pytest.mark.parametrize("population", [0, 1])
+def test_gains_of_frames_with_one_population_are_those_without_the_other(name, population):
+    """What is tied within the population follows there too; a tie to the one that is dropped is none."""
+    model = MODELS[name]
+    values = truth_of(model)
+    dropped = list(model.places(1 - population))
+    values[:, dropped] = np.nan
+    free = np.isfinite(values)
+    sigma = np.full((1, Q.size), 3e-4)
+    gains = curve_gains(Q, sigma, values, model, free)
+    own = [*model.places(population), 3]
+    tied = (("sigma", "0.1*radius"),) if population == 1 and name == "two, own tie" else ()
+    alone = gaussian_model(FACTOR, tied=tied)
+    wanted = curve_gains(Q, sigma, values[:, own], alone, np.ones((1, 4), dtype=bool))
+    np.testing.assert_allclose(gains[:, own], wanted, rtol=1e-6, atol=1e-9 * np.abs(wanted).max())
+    assert (gains[:, dropped] == 0).all()
 
 
 def test_held_sizes_are_not_fitted():

@@ -121,6 +121,22 @@ def test_without_the_second_population_the_first_is_as_if_fitted_alone():
     assert np.isfinite(crystals.radius_nm.value).all() and np.isnan(agglomerates.radius_nm.value).all()
 
 
+@pytest.mark.parametrize("expression", ["0.1 * agglomerates_radius", "crystals_sigma / 2"])
+def test_a_tie_of_a_population_that_is_not_there_does_not_matter(expression):
+    """Sizes and errors, those by the monitor and what frames share of them, are those of the model without a tie."""
+    tied = MODEL.model_copy(update={"tied": {"agglomerates_sigma": expression}})
+    curves = replace(curves_of(truth_of(np.full(6, 15.0), np.zeros(6)), common=2e-4), factor_rel=0.01)
+    found = []
+    for settings in (tied, MODEL):
+        table, model = fit(curves, settings, CurveModel.of(settings.spec([FACTOR, FACTOR])))
+        table, _ = refit_weak(curves, table, model, settings)
+        found.append(quantify(table, curves, [None, None], None, window(curves, settings))[0])
+    for one, other in zip(*(quantities.radius_nm for quantities in found), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
+    np.testing.assert_allclose(found[0].shared[:, :2], found[1].shared[:, :2], rtol=1e-6)
+    assert np.isfinite(found[0].radius_nm.statistical).all() and (found[0].shared[:, :2] > 0).all()
+
+
 def test_nothing_is_invented_where_there_is_nothing():
     _, table, model = fitted(curves_of(truth_of(np.zeros(5), np.zeros(5))))
     assert np.isnan(table.values).all() and np.isnan(model).all()
