@@ -21,6 +21,8 @@ from saxs_pipeline.science.polydisperse import average, hindered
 from saxs_pipeline.types import BadInput, Bools, Floats
 
 _TIE_STEP = 1e-6
+_REAL = 1e-12
+"""Largest imaginary part of what is real but for rounding."""
 
 
 class Partial(NamedTuple):
@@ -152,14 +154,22 @@ class CurveModel(ModelSpec):
         psi[list(self.free if numbers is None else numbers)] = free
         for j, values in (held or {}).items():
             psi[j] = values
-        if self._expressions:
-            with np.errstate(invalid="ignore"):
-                known = {n: np.sqrt(psi[j]) if n.endswith("sigma") else psi[j] for j, n in enumerate(self.sizes)}
-            for name, expression in self._expressions.items():
-                if self.sizes.index(name) not in (held or {}):
-                    tied = expression(known)
-                    psi[self.sizes.index(name)] = tied * tied if name.endswith("sigma") else tied
+        for name, expression in self._expressions.items():
+            j = self.sizes.index(name)
+            if j not in (held or {}):
+                psi[j] = self._tied(expression, psi, squared=name.endswith("sigma"))
         return psi
+
+    def _tied(self, expression: Expression, psi: Floats, *, squared: bool) -> Floats:
+        """Values (n,) of an expression, or their squares, at psi (j, n); NaN where there is no real one.
+
+        A width of negative s is imaginary: that of s = −0.01 nm² times 2 has s = −0.04 nm².
+        """
+        numbers = {name: j for j, name in enumerate(self.sizes) if name in expression.names}
+        known = {n: np.sqrt(psi[j].astype(complex)) if n.endswith("sigma") else psi[j] for n, j in numbers.items()}
+        with np.errstate(invalid="ignore", over="ignore"):
+            value = expression(known) ** (2 if squared else 1)
+            return np.where(np.abs(value.imag) <= _REAL * np.abs(value), value.real, np.nan)
 
     def ties(self, free: Floats, numbers: tuple[int, ...], held: Mapping[int, Floats] | None = None) -> Floats:
         """∂(all)/∂(free), (j, f, n), by central differences where something is tied."""

@@ -191,6 +191,20 @@ def test_what_is_tied_to_a_size_that_is_held_is_not_fitted(name, population, fit
     assert ((np.diagonal(fit.covariance[0]) > 0) == fit.free[0]).all()
 
 
+def test_widths_that_are_tied_to_unresolved_ones_are_not_selected():
+    """Of narrow distributions half have s < 0: none of these frames is lost, and the mean of s is that of the truth."""
+    model, n = two_populations(FACTOR, tied=(("agglomerates_sigma", "crystals_sigma"),)), 400
+    truth = truth_of(model)
+    truth[:, [2, 6]] = 0.03**2
+    exact = np.repeat(model.curve(Q, truth), n, axis=0)
+    sigma = np.full(exact.shape, 3e-4)
+    fit = fit_frames(Q, exact + sigma * np.random.default_rng(4).standard_normal(exact.shape), sigma, model)
+    assert fit.converged.all() and (fit.values[:, 2] < 0).mean() > 0.2
+    np.testing.assert_allclose(fit.values[:, 2], fit.values[:, 6], rtol=1e-12)
+    pulls = (fit.values[:, 2] - 0.03**2) / np.sqrt(fit.covariance[:, 2, 2])
+    assert abs(pulls.mean()) < 4 / np.sqrt(n)
+
+
 @pytest.mark.parametrize("name", ["two, tied", "two, own tie"])
 @pytest.mark.parametrize("population", [0, 1])
 def test_gains_of_frames_with_one_population_are_those_without_the_other(name, population):

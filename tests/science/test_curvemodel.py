@@ -100,6 +100,27 @@ def test_fixed_and_tied_parameters_are_what_they_should_be():
     np.testing.assert_allclose(ties, [[1, 1], [0.04, 0.06], [0, 0], [0.01, 0.015]], atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("expression", "of_s"),
+    [
+        ("crystals_sigma", lambda s: s),
+        ("2 * crystals_sigma / 3", lambda s: 4 / 9 * s),
+        ("sqrt(crystals_sigma**2 + 0.03)", lambda s: s + 0.03),
+        ("crystals_sigma + 0.1", lambda s: np.where(s >= 0, (np.sqrt(np.abs(s)) + 0.1) ** 2, np.nan)),
+        ("0.1*sqrt(crystals_radius - 2)", lambda s: np.full(s.shape, np.nan)),
+    ],
+)
+def test_widths_are_tied_through_zero(expression, of_s):
+    """σ = √s, for s < 0 too: what the square of the expression then is, is polynomial in s, or it has no value."""
+    model = two_populations(1.0, tied=(("agglomerates_sigma", expression),))
+    s = np.array([0.04, 1e-5, 0.0, -1e-5, -0.02])
+    psi = model.expand(np.stack([np.full(5, 1.9), s, np.full(5, 1.5)]))
+    np.testing.assert_allclose(psi[3], of_s(s), rtol=1e-14, atol=1e-17)
+    radius = two_populations(1.0, tied=(("agglomerates_radius", "30 * crystals_sigma"),))
+    found = radius.expand(np.stack([np.full(5, 1.9), s, s]))[2]
+    np.testing.assert_allclose(found, np.where(s >= 0, 30 * np.sqrt(np.abs(s)), np.nan), rtol=1e-14)
+
+
 def test_a_population_alone_keeps_what_is_its_own():
     model = two_populations(
         1.0,
