@@ -103,11 +103,19 @@ def _candidates(q: Floats, model: CurveModel) -> list[Floats]:
     if model.volume_fraction is not None:
         axes.append(np.linspace(*model.volume_fraction, _FRACTIONS))
     grid = np.stack([g.ravel() for g in np.meshgrid(*(axes[j] for j in model.free), indexing="ij")])
+    if model.tied:
+        grid = _possible(grid, model)
     place = 2 * len(model.populations)
     if place not in model.free or model.power_law is None:
         return [grid]
     row = model.free.index(place)
     return [np.where(np.arange(len(grid))[:, None] == row, exponent, grid) for exponent in exponents]
+
+
+def _possible(grid: Floats, model: CurveModel) -> Floats:
+    """Candidates from which a fit does not leave at once: what is tied has a value there, in its range or near it."""
+    there = model.holds(model.expand(grid), model.free, wide=True)
+    return grid[:, there] if there.any() else grid
 
 
 def _grid(q: Floats, model: CurveModel, free: Floats, starts: Ints) -> _Grid:

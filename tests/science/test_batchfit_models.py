@@ -21,6 +21,7 @@ MODELS = {
     "smeared": gaussian_model(FACTOR, sigma_q_1_nm=0.06),
     "hard spheres": gaussian_model(FACTOR, (1.2, 3.0), (0.1, 0.5), volume_fraction=(0.02, 0.3), shell_nm=0.6),
     "width tied": gaussian_model(FACTOR, tied=(("sigma", "0.1*radius"),)),
+    "width without a value at small radii": gaussian_model(FACTOR, tied=(("sigma", "0.1*sqrt(radius - 0.7)"),)),
     "width fixed": gaussian_model(FACTOR, fixed=(("sigma", 0.2),)),
     "two": two_populations(FACTOR),
     "two, tied": two_populations(FACTOR, tied=(("agglomerates_sigma", "crystals_sigma/2"),)),
