@@ -203,12 +203,14 @@ class CurveModel(ModelSpec):
 
     @cached_property
     def at_limits(self) -> tuple[CurveModel, ...]:
-        """The model with an exponent or a volume fraction that is fitted held at either end of its range instead."""
-        found = []
+        """The model with a fitted exponent, volume fraction, or both, held at ends of their ranges instead."""
+        found: list[CurveModel] = []
         if self.power_law is not None and self.power_law[0] < self.power_law[1]:
             found += [replace(self, power_law=(end, end)) for end in self.power_law]
         if self.volume_fraction is not None and self.volume_fraction[0] < self.volume_fraction[1]:
-            found += [replace(self, volume_fraction=(end, end)) for end in self.volume_fraction]
+            found += [
+                replace(one, volume_fraction=(end, end)) for one in (self, *found) for end in self.volume_fraction
+            ]
         return tuple(found)
 
     # --- curves ------------------------------------------------------------------------------------------------------

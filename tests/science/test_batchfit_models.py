@@ -17,6 +17,7 @@ MODELS = {
     "schulz": gaussian_model(FACTOR, distribution="schulz"),
     "porod": gaussian_model(FACTOR, power_law=(4.0, 4.0)),
     "power law": gaussian_model(FACTOR, power_law=(2.5, 4.5)),
+    "power law, sizes fixed": gaussian_model(FACTOR, power_law=(2.5, 4.5), fixed=(("radius", 2.0), ("sigma", 0.2))),
     "constant known": gaussian_model(FACTOR, constant=2e-3),
     "smeared": gaussian_model(FACTOR, sigma_q_1_nm=0.06),
     "hard spheres": gaussian_model(FACTOR, (1.2, 3.0), (0.1, 0.5), volume_fraction=(0.02, 0.3), shell_nm=0.6),

@@ -75,6 +75,15 @@ def test_curve_is_the_sum_of_its_parts():
     np.testing.assert_allclose(model.curve(Q, absent), parts[0] + values[:, 3:4], rtol=1e-12)
 
 
+def test_ranges_are_held_at_each_of_their_ends_and_at_both():
+    model = gaussian_model(1.0, power_law=(3.0, 4.5), volume_fraction=(0.02, 0.4))
+    ranges = [(one.power_law, one.volume_fraction) for one in model.at_limits]
+    exponents, fractions = ([(3.0, 3.0), (4.5, 4.5), (3.0, 4.5)], [(0.02, 0.02), (0.4, 0.4), (0.02, 0.4)])
+    wanted = {(p, f) for p in exponents for f in fractions} - {((3.0, 4.5), (0.02, 0.4))}
+    assert len(ranges) == 8 and set(ranges) == wanted
+    assert gaussian_model(1.0, power_law=(4.0, 4.0)).at_limits == ()
+
+
 def test_names_of_the_columns():
     assert gaussian_model(1.0).columns == ("c_nc_umol_L", "r_nm", "sigma2_nm2", "background_1_mm")
     assert VARIANTS["everything"].columns == (
