@@ -11,7 +11,7 @@ from tests.spheres import gaussian_model, two_populations
 
 FACTOR = intensity_factor(35.2e-6)
 Q = np.linspace(0.15, 5.0, 160)
-FIELDS = ("values", "covariance", "free", "chi2_red", "n_points", "converged", "model")
+FIELDS = ("values", "covariance", "free", "chi2", "chi2_red", "n_points", "converged", "model")
 MODELS = {
     "lognormal": gaussian_model(FACTOR, distribution="lognormal"),
     "schulz": gaussian_model(FACTOR, distribution="schulz"),
@@ -69,7 +69,7 @@ def test_exact_curves_are_recovered(name):
 
 
 def lmfit_of(model: CurveModel, intensity, sigma, start):
-    """Values and standard errors by lmfit, with s as the parameter, ties as its expressions."""
+    """Values, standard errors, χ² and χ²_red by lmfit, with s as the parameter, ties as its expressions."""
     import lmfit
 
     parameters = lmfit.Parameters()
@@ -91,7 +91,7 @@ def lmfit_of(model: CurveModel, intensity, sigma, start):
         ftol=1e-12, xtol=1e-12, epsfcn=1e-12,
     )  # fmt: skip
     errors = np.array([found.params[n].stderr or 0.0 if n in found.params else np.nan for n in model.columns])
-    return values_at(found.params)[0], errors
+    return values_at(found.params)[0], errors, found.chisqr, found.redchi
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -102,7 +102,8 @@ def test_lmfit_agrees(name):
     noisy = exact + sigma * np.random.default_rng(5).standard_normal(exact.shape)
     fit = fit_frames(Q, noisy, sigma, model)
     assert fit.converged.all()
-    values, errors = lmfit_of(model, noisy[0], sigma[0], fit.values[0])
+    values, errors, chi2, chi2_red = lmfit_of(model, noisy[0], sigma[0], fit.values[0])
+    assert (fit.chi2[0], fit.chi2_red[0]) == (pytest.approx(chi2, rel=1e-4), pytest.approx(chi2_red, rel=1e-4))
     own = np.sqrt(np.diagonal(fit.covariance[0]))
     fitted = fit.free[0]
     assert (np.abs(values - fit.values[0])[fitted] < 2e-3 * own[fitted]).all()

@@ -11,7 +11,7 @@ from saxs_pipeline.model_config import Model, PopulationChoice
 from saxs_pipeline.model_spec import Population
 from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.formfactors import intensity_factor
-from saxs_pipeline.stages.fit import fit, good, window
+from saxs_pipeline.stages.fit import WEAK, fit, fit_rows, good, ratio, window
 from saxs_pipeline.stages.quantify import quantify
 from saxs_pipeline.stages.refit import refit_weak
 from saxs_pipeline.types import Curves
@@ -135,6 +135,24 @@ def test_a_tie_of_a_population_that_is_not_there_does_not_matter(expression):
         np.testing.assert_allclose(one, other, rtol=1e-9)
     np.testing.assert_allclose(found[0].shared[:, :2], found[1].shared[:, :2], rtol=1e-6)
     assert np.isfinite(found[0].radius_nm.statistical).all() and (found[0].shared[:, :2] > 0).all()
+
+
+def test_a_second_population_stays_by_the_chi2_of_its_curve_also_where_widths_are_tied():
+    """One that is too weak by itself is there if χ² falls by more than 16, counted from the curves."""
+    ties = {f"{name}_sigma": f"0.1 * {name}_radius" for name in ("crystals", "agglomerates")}
+    tied = MODEL.model_copy(update={"tied": ties})
+    model = CurveModel.of(tied.spec([FACTOR, FACTOR]))
+    curves = curves_of(truth_of(np.full(120, 0.04), np.full(120, 150.0), 2.6))
+    inside = window(curves, tied)
+    rows = np.ones(120, dtype=bool)
+    both, alone = (fit_rows(curves, rows, inside, one) for one in (model, CurveModel.of(model.alone(1))))
+    table, _ = fit(curves, tied, model)
+    chi2 = [(((curves.intensity - one.model) / curves.sigma) ** 2).sum(axis=1) for one in (both, alone)]
+    weak = both.converged & (ratio(both.values, both.covariance, model, 0) < WEAK)
+    kept = np.isfinite(table.values[:, CRYSTALS])
+    assert (kept == (chi2[1] - chi2[0] > 16.0))[weak].all()
+    near = np.abs(chi2[1] - chi2[0] - 16.0) < 2
+    assert (near & weak).sum() >= 6, "the frames can tell 16 from 14 and 18"
 
 
 def test_nothing_is_invented_where_there_is_nothing():
