@@ -143,6 +143,20 @@ def test_a_population_alone_keeps_what_is_its_own():
     assert model.columns_of(agglomerates, 1) == [4, 5, 6, 3, 7, 8]
 
 
+def test_a_population_alone_is_told_by_whole_names():
+    pair = (Population(1.0, (1.8, 5.0), (0.05, 0.8), "nc"), Population(1.0, (0.8, 1.8), (0.03, 0.5), "nc_small"))
+    fixed, tied = (
+        (("nc_small_radius", 1.4),),
+        (("nc_sigma", "exp(-nc_radius)"), ("nc_small_sigma", "0.1*nc_small_radius")),
+    )
+    model = CurveModel(pair, fixed=fixed, tied=tied)
+    large, small = (CurveModel.of(model.alone(k)) for k in (0, 1))
+    assert (large.fixed, large.tied) == ((), (("sigma", "exp(-radius)"),))
+    assert (small.fixed, small.tied) == ((("radius", 1.4),), (("sigma", "0.1*radius"),))
+    across = CurveModel(pair, tied=(("nc_sigma", "nc_small_radius + nc_radius/20"), ("nc_small_sigma", "nc_radius/20")))
+    assert across.alone(0).tied == across.alone(1).tied == ()
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
