@@ -40,8 +40,8 @@ class BatchFit:
 
     values (n, p) in the order of the model's columns; covariance (n, p, p) from the σ given, not scaled by χ², 0 for
     what is held; free (n, p): what was fitted, and what is tied to that; chi2 (n,), and chi2_red (n,) over degrees of
-    freedom; n_points (n,) points used; converged (n,); model (n, m) the fitted curve at every q. A frame that did not converge
-    keeps the values it ended with, which are then no result; a frame with too few points has NaN everywhere.
+    freedom; n_points (n,) points used; converged (n,); model (n, m) the fitted curve at every q. A frame that did not
+    converge keeps the values it ended with, which are then no result; one with too few points has NaN everywhere.
     """
 
     values: Floats
