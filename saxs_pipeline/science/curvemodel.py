@@ -17,7 +17,7 @@ import numpy as np
 
 from saxs_pipeline.model_spec import ModelSpec
 from saxs_pipeline.science.expressions import Expression
-from saxs_pipeline.science.polydisperse import average, hindered
+from saxs_pipeline.science.polydisperse import average, broadest, hindered
 from saxs_pipeline.types import BadInput, Bools, Floats
 
 _TIE_STEP = 1e-6
@@ -199,6 +199,15 @@ class CurveModel(ModelSpec):
         inside = np.ones(psi.shape[1], dtype=bool)
         for j in {*numbers, *(self.tied_numbers if numbers else ())}:
             inside &= (psi[j] >= low[j]) & (psi[j] <= high[j])
+        return inside if wide else inside & self._known(psi, numbers)
+
+    def _known(self, psi: Floats, numbers: tuple[int, ...]) -> Bools:
+        """Where the populations whose sizes are among those are not broader than the integral over them is good."""
+        inside = np.ones(psi.shape[1], dtype=bool)
+        most = broadest(self.distribution, hindered=self.volume_fraction is not None)
+        for k in range(len(self.populations)) if most < math.inf else ():
+            if not {2 * k, 2 * k + 1}.isdisjoint(numbers):
+                inside &= psi[2 * k + 1] <= (most * psi[2 * k]) ** 2
         return inside
 
     @cached_property

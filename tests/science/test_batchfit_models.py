@@ -227,6 +227,21 @@ def test_gains_of_frames_with_one_population_are_those_without_the_other(name, p
     assert (gains[:, dropped] == 0).all()
 
 
+def test_broad_distributions_are_fitted_as_far_as_they_are_known():
+    model = gaussian_model(FACTOR, (0.5, 3.0), (0.1, 1.2), distribution="lognormal")
+    truth = np.array([[20.0, 1.0, 0.8**2, 2e-3]])
+    exact = model.curve(Q, truth)
+    fit = fit_frames(Q, exact, noise_of(exact), model)
+    assert fit.converged.all()
+    np.testing.assert_allclose(fit.values, truth, rtol=1e-5)
+    hard = gaussian_model(FACTOR, (0.5, 3.0), (0.1, 1.2), volume_fraction=(0.1, 0.1))
+    schulz = gaussian_model(FACTOR, (0.5, 3.0), (0.1, 1.2), distribution="schulz")
+    psi = np.array([[0.6, 1.0, 1.0], [1.0, 0.6**2, 0.4**2]])
+    for one, inside in ((model, [0, 1, 1]), (hard, [0, 0, 1]), (schulz, [1, 1, 1])):
+        known = one.holds(np.vstack([psi, np.full((len(one.nonlinear) - 2, 3), 0.1)]), one.free, wide=False)
+        assert known.tolist() == inside
+
+
 def test_held_sizes_are_not_fitted():
     model, truth = MODELS["two"], truth_of(MODELS["two"], 3)
     exact = model.curve(Q, truth)
