@@ -8,9 +8,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-_WORD = re.compile(r"\b[A-Za-z_]\w*")
-"""A name in an expression."""
-
 
 @dataclass(frozen=True)
 class Population:
@@ -100,6 +97,10 @@ class ModelSpec:
         prefix = self.prefixes[population]
         own = [f"{prefix}{name}" for name in alone.columns]
         return [self.columns.index(name if name in self.columns else name.removeprefix(prefix)) for name in own]
+
+
+_WORD = re.compile(r"\b[A-Za-z_]\w*")
+"""A name in an expression."""
 
 
 def to_text(spec: ModelSpec) -> str:

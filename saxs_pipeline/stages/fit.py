@@ -117,7 +117,8 @@ def _take_over(result: BatchFit, rows: Ints, one: BatchFit, there: Bools, column
     result.values[np.ix_(rows, columns)] = one.values[there]
     result.covariance[np.ix_(rows, columns, columns)] = one.covariance[there]
     result.free[np.ix_(rows, columns)] = one.free[there]
-    result.chi2_red[rows], result.model[rows] = one.chi2_red[there], one.model[there]
+    for name in ("chi2", "chi2_red", "model"):
+        getattr(result, name)[rows] = getattr(one, name)[there]
     result.converged[rows] = True
 
 
