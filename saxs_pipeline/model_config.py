@@ -14,7 +14,15 @@ from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.expressions import Expression
 from saxs_pipeline.types import BadInput, Uncertain
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
+
+def _no_column(name: str) -> str:
+    """Its columns of series.csv are none that are there without it: sigma_r_nm is."""
+    if name == "sigma":
+        raise ValueError("sigma_r_nm is a column already; give another name")
+    return name
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$"), AfterValidator(_no_column)]
 Exponent = Annotated[Number, Field(ge=1, le=6)]
 Fraction = Annotated[Number, Field(gt=0, lt=0.6)]
 
@@ -116,8 +124,7 @@ class Model(Section):
             raise misplaced("q_max", f"q_max must be larger than q_min ({self.q_min:g} 1/nm)")
         if self.populations is not None:
             first, second = sorted(self.populations, key=lambda p: p.radius)
-            if first.name == second.name:
-                raise misplaced("populations", f"both are named {first.name}; give them different names")
+            _check_names(first.name, second.name)
             if first.radius[1] > second.radius[0]:
                 raise misplaced(
                     "populations",
@@ -183,6 +190,15 @@ class Model(Section):
             fixed=tuple(sorted(self.fixed.items())),
             tied=tuple(sorted(self.tied.items())),
         )
+
+
+def _check_names(one: str, other: str) -> None:
+    """The names of parameters and columns, NAME_…, tell the populations apart."""
+    if one == other:
+        raise misplaced("populations", f"both are named {one}; give them different names")
+    short, long = sorted((one, other), key=len)
+    if long.startswith(f"{short}_"):
+        raise misplaced("populations", f"{long} begins like the columns of {short}, {short}_…; rename one")
 
 
 def _range(value: float | tuple[float, float] | None) -> tuple[float, float] | None:

@@ -91,8 +91,8 @@ class ModelSpec:
 
     def alone(self, population: int) -> ModelSpec:
         """The model of one population of several: names without its prefix, and no ties to the other."""
-        prefix = self.prefixes[population]
-        strangers = [p for p in self.prefixes if p != prefix]
+        own = {f"{self.prefixes[population]}{name}": name for name in ("radius", "sigma")}
+        strangers = set(self.sizes) - set(own)
         return ModelSpec(
             (self.populations[population],),
             self.distribution,
@@ -101,11 +101,11 @@ class ModelSpec:
             self.volume_fraction,
             self.shell_nm,
             self.sigma_q_1_nm,
-            tuple((name.removeprefix(prefix), value) for name, value in self.fixed if name.startswith(prefix)),
+            tuple((own[name], value) for name, value in self.fixed if name in own),
             tuple(
-                (name.removeprefix(prefix), re.sub(rf"\b{prefix}", "", text))
+                (own[name], _WORD.sub(lambda word: own.get(word[0], word[0]), text))
                 for name, text in self.tied
-                if name.startswith(prefix) and not any(re.search(rf"\b{stranger}", text) for stranger in strangers)
+                if name in own and strangers.isdisjoint(_WORD.findall(text))
             ),
         )
 
@@ -114,6 +114,10 @@ class ModelSpec:
         prefix = self.prefixes[population]
         own = [f"{prefix}{name}" for name in alone.columns]
         return [self.columns.index(name if name in self.columns else name.removeprefix(prefix)) for name in own]
+
+
+_WORD = re.compile(r"\b[A-Za-z_]\w*")
+"""A name in an expression."""
 
 
 def to_text(spec: ModelSpec) -> str:

@@ -113,6 +113,8 @@ def test_ties_that_hold_in_a_part_of_the_ranges_are_taken(load):
         (with_keys("tied: {sigma: radius}, fixed: {sigma: 1 nm}"), SAMPLE, "model.tied", "keep one"),
         (PAIR.replace("[0.8 nm, 1.8 nm]", "[0.8 nm, 2 nm]"), SAMPLE, "model.populations", "overlap"),
         (PAIR.replace("name: agglomerates", "name: crystals"), SAMPLE, "model.populations", "different names"),
+        (PAIR.replace("name: agglomerates", "name: crystals_2"), SAMPLE, "model.populations", "crystals_…; rename one"),
+        (PAIR.replace("name: agglomerates", "name: sigma"), SAMPLE, "populations", "sigma_r_nm is a column already"),
         (PAIR.replace("name: agglomerates", "name: 2nd"), SAMPLE, "populations", "pattern"),
         (PAIR + "  radius: [1 nm, 2 nm]\n", SAMPLE, "model.radius", "each of the populations"),
         (PAIR.replace("1 nm]}", "1 nm], contrast: 1e-5 1/Å^2, particle: {formula: C, density: 1 g/cm^3}}"), SAMPLE,

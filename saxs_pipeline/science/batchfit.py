@@ -39,14 +39,15 @@ class BatchFit:
     """Fits of n frames.
 
     values (n, p) in the order of the model's columns; covariance (n, p, p) from the σ given, not scaled by χ², 0 for
-    what is held; free (n, p): what was fitted, tied parameters included; chi2_red (n,) χ² over degrees of freedom;
-    n_points (n,) points used; converged (n,); model (n, m) the fitted curve at every q. A frame that did not converge
-    keeps the values it ended with, which are then no result; a frame with too few points has NaN everywhere.
+    what is held; free (n, p): what was fitted, and what is tied to that; chi2 (n,), and chi2_red (n,) over degrees of
+    freedom; n_points (n,) points used; converged (n,); model (n, m) the fitted curve at every q. A frame that did not
+    converge keeps the values it ended with, which are then no result; one with too few points has NaN everywhere.
     """
 
     values: Floats
     covariance: Floats
     free: Bools
+    chi2: Floats
     chi2_red: Floats
     n_points: Ints
     converged: Bools
@@ -212,6 +213,7 @@ def _empty(n: int, m: int, layout: Layout) -> BatchFit:
         values=np.full((n, p), np.nan),
         covariance=np.full((n, p, p), np.nan),
         free=np.repeat(free[None], n, axis=0),
+        chi2=np.full(n, np.nan),
         chi2_red=np.full(n, np.nan),
         n_points=np.zeros(n, dtype=np.int64),
         converged=np.zeros(n, dtype=bool),
@@ -239,7 +241,8 @@ def _store(fit: BatchFit, rows: Ints, frames: Frames, free: Floats) -> None:
         curves += coefficient[:, None] * term
     fit.model[rows] = curves
     residual = frames.v - frames.u * (curves - (model.constant or 0.0))
-    fit.chi2_red[rows] = np.einsum("nm,nm->n", residual, residual) / (fit.n_points[rows] - layout.parameters)
+    fit.chi2[rows] = np.einsum("nm,nm->n", residual, residual)
+    fit.chi2_red[rows] = fit.chi2[rows] / (fit.n_points[rows] - layout.parameters)
 
 
 def _covariance(frames: Frames, gram: Floats, linear: Floats, free: Floats) -> Floats:

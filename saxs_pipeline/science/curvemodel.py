@@ -17,10 +17,12 @@ import numpy as np
 
 from saxs_pipeline.model_spec import ModelSpec
 from saxs_pipeline.science.expressions import Expression
-from saxs_pipeline.science.polydisperse import average, hindered
+from saxs_pipeline.science.polydisperse import average, broadest, hindered
 from saxs_pipeline.types import BadInput, Bools, Floats
 
 _TIE_STEP = 1e-6
+_REAL = 1e-12
+"""Largest imaginary part of what is real but for rounding."""
 
 
 class Partial(NamedTuple):
@@ -126,9 +128,17 @@ class CurveModel(ModelSpec):
         return {name: Expression(text) for name, text in self.tied}
 
     @cached_property
+    def sources(self) -> Mapping[int, tuple[int, ...]]:
+        """The free nonlinear parameters that each tied one follows, all by number; none where it is a constant."""
+        return {
+            self.sizes.index(name): tuple(j for j in self.free if j < len(self.sizes) and self.sizes[j] in tied.names)
+            for name, tied in self._expressions.items()
+        }
+
+    @cached_property
     def tied_numbers(self) -> tuple[int, ...]:
-        """Numbers of the nonlinear parameters that follow others."""
-        return tuple(self.sizes.index(name) for name in self._expressions)
+        """Numbers of the nonlinear parameters that an expression gives."""
+        return tuple(self.sources)
 
     def expand(
         self, free: Floats, numbers: tuple[int, ...] | None = None, held: Mapping[int, Floats] | None = None
@@ -144,14 +154,22 @@ class CurveModel(ModelSpec):
         psi[list(self.free if numbers is None else numbers)] = free
         for j, values in (held or {}).items():
             psi[j] = values
-        if self._expressions:
-            with np.errstate(invalid="ignore"):
-                known = {n: np.sqrt(psi[j]) if n.endswith("sigma") else psi[j] for j, n in enumerate(self.sizes)}
-            for name, expression in self._expressions.items():
-                if self.sizes.index(name) not in (held or {}):
-                    tied = expression(known)
-                    psi[self.sizes.index(name)] = tied * tied if name.endswith("sigma") else tied
+        for name, expression in self._expressions.items():
+            j = self.sizes.index(name)
+            if j not in (held or {}):
+                psi[j] = self._tied(expression, psi, squared=name.endswith("sigma"))
         return psi
+
+    def _tied(self, expression: Expression, psi: Floats, *, squared: bool) -> Floats:
+        """Values (n,) of an expression, or their squares, at psi (j, n); NaN where there is no real one.
+
+        A width of negative s is imaginary: that of s = −0.01 nm² times 2 has s = −0.04 nm².
+        """
+        numbers = {name: j for j, name in enumerate(self.sizes) if name in expression.names}
+        known = {n: np.sqrt(psi[j].astype(complex)) if n.endswith("sigma") else psi[j] for n, j in numbers.items()}
+        with np.errstate(invalid="ignore", over="ignore"):
+            value = expression(known) ** (2 if squared else 1)
+            return np.where(np.abs(value.imag) <= _REAL * np.abs(value), value.real, np.nan)
 
     def ties(self, free: Floats, numbers: tuple[int, ...], held: Mapping[int, Floats] | None = None) -> Floats:
         """∂(all)/∂(free), (j, f, n), by central differences where something is tied."""
@@ -181,16 +199,27 @@ class CurveModel(ModelSpec):
         inside = np.ones(psi.shape[1], dtype=bool)
         for j in {*numbers, *(self.tied_numbers if numbers else ())}:
             inside &= (psi[j] >= low[j]) & (psi[j] <= high[j])
+        return inside if wide else inside & self._known(psi, numbers)
+
+    def _known(self, psi: Floats, numbers: tuple[int, ...]) -> Bools:
+        """Where the populations whose sizes are among those are not broader than the integral over them is good."""
+        inside = np.ones(psi.shape[1], dtype=bool)
+        most = broadest(self.distribution, hindered=self.volume_fraction is not None)
+        for k in range(len(self.populations)) if most < math.inf else ():
+            if not {2 * k, 2 * k + 1}.isdisjoint(numbers):
+                inside &= psi[2 * k + 1] <= (most * psi[2 * k]) ** 2
         return inside
 
     @cached_property
     def at_limits(self) -> tuple[CurveModel, ...]:
-        """The model with an exponent or a volume fraction that is fitted held at either end of its range instead."""
-        found = []
+        """The model with a fitted exponent, volume fraction, or both, held at ends of their ranges instead."""
+        found: list[CurveModel] = []
         if self.power_law is not None and self.power_law[0] < self.power_law[1]:
             found += [replace(self, power_law=(end, end)) for end in self.power_law]
         if self.volume_fraction is not None and self.volume_fraction[0] < self.volume_fraction[1]:
-            found += [replace(self, volume_fraction=(end, end)) for end in self.volume_fraction]
+            found += [
+                replace(one, volume_fraction=(end, end)) for one in (self, *found) for end in self.volume_fraction
+            ]
         return tuple(found)
 
     # --- curves ------------------------------------------------------------------------------------------------------
@@ -264,19 +293,27 @@ class CurveModel(ModelSpec):
         for (number, j), partial in zip(self.partials, partials, strict=True):
             columns[:, self.nonlinear[j]] += values[:, self.linear[number], None] * partial
         columns[~free] = 0.0
-        chain = None
-        if self._expressions:
-            chain = np.zeros((*values.shape, values.shape[1]))
-            ties = self.ties(np.ascontiguousarray(values[:, self._free_columns].T), self.free)
-            tied = [self.nonlinear[j] for j in self.tied_numbers]
-            for follower, place in zip(self.tied_numbers, tied, strict=True):
-                for k, source in enumerate(self._free_columns):
-                    chain[:, place, source] = ties[follower, k]
-            columns += np.einsum("nts,ntm->nsm", chain, columns)
-            columns[:, tied] = 0.0
-            free = free.copy()
-            free[:, tied] = False
-        return Design(columns, free, chain)
+        if not self._expressions:
+            return Design(columns, free, None)
+        chain, followers = self._following(values, free)
+        columns += np.einsum("nts,ntm->nsm", chain, columns)
+        columns[followers] = 0.0
+        return Design(columns, free & ~followers, chain)
+
+    def _following(self, values: Floats, free: Bools) -> tuple[Floats, Bools]:
+        """∂(tied)/∂(free) (n, p, p) of the columns, and which follow others (n, p): those that are not held.
+
+        In frames with one population, a tie to the other (NaN there) is none.
+        """
+        chain, followers = np.zeros((*values.shape, values.shape[1])), np.zeros_like(free)
+        ties = self.ties(np.ascontiguousarray(values[:, self._free_columns].T), self.free)
+        for number, sources in self.sources.items():
+            place, rows = self.nonlinear[number], [self.free.index(j) for j in sources]
+            columns = [self.nonlinear[j] for j in sources]
+            tied = free[:, place] & np.isfinite(ties[number, rows]).all(axis=0) & free[:, columns].any(axis=1)
+            chain[:, place, columns] = np.where(tied & free[:, columns].T, ties[number, rows], 0.0).T
+            followers[:, place] = tied
+        return chain, followers
 
     @property
     def _free_columns(self) -> list[int]:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from saxs_pipeline.types import BadInput, Floats
+from saxs_pipeline.types import BadInput
 
 _OPERATIONS: Mapping[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -42,10 +43,10 @@ class Expression:
         _check(self._tree, text, names)
         self.names = frozenset(names)
 
-    def __call__(self, values: Mapping[str, Floats]) -> Floats:
-        """Its value for parameters of shape (n,); inf or NaN where it has none."""
+    def __call__(self, values: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """Its value for parameters of shape (n,), complex if one of them is; inf or NaN where it has none."""
         with np.errstate(all="ignore"):
-            return np.asarray(_value(self._tree, values), dtype=np.float64)
+            return np.asarray(_value(self._tree, values))
 
 
 def _check(node: ast.expr, text: str, names: set[str]) -> None:
@@ -67,7 +68,7 @@ def _is_function(node: ast.Call) -> bool:
     return named and len(node.args) == 1 and not node.keywords
 
 
-def _value(node: ast.expr, values: Mapping[str, Floats]) -> Any:
+def _value(node: ast.expr, values: Mapping[str, NDArray[Any]]) -> Any:
     if isinstance(node, ast.BinOp):
         return _OPERATIONS[type(node.op)](_value(node.left, values), _value(node.right, values))
     if isinstance(node, ast.UnaryOp):

@@ -40,7 +40,8 @@ class Layout:
     @cached_property
     def partials(self) -> tuple[int, ...]:
         """Partials that change with a free parameter."""
-        moved = set(self.free) | (set(self.model.tied_numbers) if self.free else set())
+        follow = (j for j, sources in self.model.sources.items() if not set(sources).isdisjoint(self.free))
+        moved = set(self.free) | (set(follow) - set(self.held))
         return tuple(i for i, p in enumerate(self.model.partials) if p.parameter in moved)
 
     @cached_property

@@ -30,7 +30,15 @@ _LARGEST_POWER = 6
 _CLEAR = 8.0
 """How far, in standard deviations, the mirror frequency of the trapezoidal rule keeps from those of the integrand."""
 _BROAD = 0.5
-"""σ_R/R₀ up to which a distribution is integrated to 1e-8."""
+"""σ_R/R₀ up to which an integral over hard spheres is good to 1e-8."""
+_BROADEST = 1.5
+"""The same for lognormal spheres."""
+_MOST_TURNS = 50.0
+"""Radians that are followed in steps of real radii; what turns faster is integrated along complex ones."""
+_SERIES_WIDTH = 8.0
+"""How much more s counts than R₀² for where Schulz–Zimm's moment series ends: its high moments grow with s."""
+_ABOVE, _ABOVE_STEP, _ABOVE_REACH = 2.0, 0.35, 8.5
+"""Where in the standard deviate that path runs, its step and its ends: as good as rounding allows."""
 _NARROW = 1e-4
 """Below this σ_R/R₀ all distributions are the same to 1e-12, and the weights' derivatives lose digits."""
 
@@ -44,7 +52,7 @@ def schulz_spheres(q_nm: Floats, radius_nm: Floats, variance_nm2: Floats) -> Ave
     """
     q, radius, variance = (np.asarray(a, dtype=float) for a in (q_nm, radius_nm, variance_nm2))
     forms = _schulz_closed(q, radius[:, None], variance[:, None])
-    small = (q * radius[:, None]) ** 2 + q * q * np.abs(variance[:, None]) < SERIES_BELOW
+    small = (q * radius[:, None]) ** 2 + _SERIES_WIDTH * q * q * np.abs(variance[:, None]) < SERIES_BELOW
     row, column = np.nonzero(small)
     if row.size:
         series = moment_series(q[column], *schulz_moments_by(radius[row], variance[row], SERIES_MOMENTS))
@@ -113,7 +121,7 @@ def _polynomial(x: Floats, coefficients: list[float]) -> Floats:
 class Nodes(NamedTuple):
     """Rule of an integral over sizes for n frames, each (j, n): radii nm, weights, ∂ ln weight/∂R₀ and ∂/∂s.
 
-    Radii are complex for a negative variance.
+    Radii are complex for a negative variance, and on a complex path.
     """
 
     radius: NDArray[Any]
@@ -122,7 +130,7 @@ class Nodes(NamedTuple):
     by_variance: NDArray[Any]
 
 
-Rule = Callable[[Floats, Floats, Floats], Nodes]
+Rule = Callable[[NDArray[Any], Floats, Floats], Nodes]
 """Standard deviates (j,), R₀ and s (n,) → nodes."""
 
 
@@ -134,10 +142,13 @@ def integrate(
     rule: Rule,
     kernel: Kernel,
     parameter: Floats | None = None,
+    broadest: float = _BROAD,
+    most_turns: float = math.inf,
 ) -> list[Floats]:
     """∫ g(R) K(q, R) dR, its derivatives by R₀ and s through those of the density g, and by K's parameter; (n, m) each.
 
-    parameter (n,): one of K's own for each frame; without it there is no fourth result.
+    parameter (n,): one of K's own for each frame; without it there is no fourth result. Distributions with σ_R/R₀ above
+    `broadest`, which only the way to a minimum meets, and what turns by more than most_turns, are not followed further.
 
     Trapezoidal in the standard deviate, which for such integrands converges faster than any power of the step
     (Trefethen & Weideman 2014, SIAM Rev. 56, 385). The rule of a frame depends on nothing but its own (R₀, s) and q.
@@ -145,7 +156,9 @@ def integrate(
     q = np.asarray(q_nm, dtype=float)
     totals = [np.zeros((len(radius_nm), len(q))) for _ in range(3 if parameter is None else 4)]
     own = np.zeros_like(radius_nm) if parameter is None else parameter
-    step, reach = _extents(q, radius_nm, variance_nm2, growing=rule is not gaussian_rule)
+    relative = np.minimum(np.sqrt(np.abs(variance_nm2)) / np.abs(radius_nm), broadest)
+    turns = _turns(q.max() * np.abs(radius_nm), relative, growing=rule is not gaussian_rule)
+    step, reach = _extents(np.where(variance_nm2 > 0, np.minimum(turns, most_turns), turns), relative)
     group = np.stack([step, reach, variance_nm2 < 0])
     for one in np.unique(group, axis=1).T:
         rows = np.flatnonzero((group == one[:, None]).all(axis=0))
@@ -156,16 +169,17 @@ def integrate(
     return totals
 
 
-def _extents(q: Floats, radius: Floats, variance: Floats, *, growing: bool) -> tuple[Floats, Floats]:
+def _turns(x: Floats, relative: Floats, *, growing: bool) -> Floats:
+    """Radians by which cos 2qR turns per standard deviate, x = qR₀. growing: the radii's distances grow with them."""
+    return np.asarray(2 * x * relative * (np.exp(6 * relative) if growing else 1.0))
+
+
+def _extents(turns: Floats, relative: Floats) -> tuple[Floats, Floats]:
     """Step and upper end of each frame's rule (n,), in few different values so that frames share them.
 
-    The step is fine enough for what oscillates over sizes, the end far enough for what is weighted by R⁶. growing: the
-    radii's distances grow with the radius. Distributions broader than _BROAD, which only the way to a minimum meets,
-    are not followed any further.
+    The step is fine enough for what oscillates over sizes, the end far enough for what is weighted by R⁶.
     """
-    relative = np.minimum(np.sqrt(np.abs(variance)) / np.abs(radius), _BROAD)
-    phase = 2 * q.max() * np.abs(radius) * relative * (np.exp(6 * relative) if growing else 1.0)
-    step = 2.0 ** (np.floor(2 * np.log2(2 * math.pi / (phase + _CLEAR))) / 2)
+    step = 2.0 ** (np.floor(2 * np.log2(2 * math.pi / (turns + _CLEAR))) / 2)
     return step, _REACH + np.ceil(_LARGEST_POWER * relative)
 
 
@@ -182,7 +196,7 @@ def _summed(q: Floats, nodes: Nodes, kernel: Kernel, parameter: Floats) -> list[
     return [np.real(total) for total in totals]
 
 
-def gaussian_rule(deviates: Floats, radius: Floats, variance: Floats) -> Nodes:
+def gaussian_rule(deviates: NDArray[Any], radius: Floats, variance: Floats) -> Nodes:
     """Radii R₀ + σz; those that are not positive count as none."""
     floor = (_NARROW * radius) ** 2
     s = np.where(np.abs(variance) < floor, np.copysign(floor, variance), variance)
@@ -193,10 +207,10 @@ def gaussian_rule(deviates: Floats, radius: Floats, variance: Floats) -> Nodes:
     return Nodes(r, weight, z / width, (z * z - 1) / (2 * s))
 
 
-def lognormal_rule(deviates: Floats, radius: Floats, variance: Floats) -> Nodes:
-    """Radii R₀ exp(ωz − ω²/2), ω² = ln(1 + s/R₀²), for s ≥ 0."""
+def lognormal_rule(deviates: NDArray[Any], radius: Floats, variance: Floats) -> Nodes:
+    """Radii R₀ exp(ωz − ω²/2), ω² = ln(1 + s/R₀²), for s ≥ 0; deviates also complex, also (j, n)."""
     omega2 = np.maximum(np.log1p(variance / radius**2), _NARROW**2)
-    omega, z = np.sqrt(omega2), deviates[:, None]
+    omega, z = np.sqrt(omega2), deviates.reshape(len(deviates), -1)
     r = radius * np.exp(omega * z - 0.5 * omega2)
     by_omega2 = ((z * z - 1) / omega - z) / (2 * omega)
     second = radius**2 + variance
@@ -204,7 +218,7 @@ def lognormal_rule(deviates: Floats, radius: Floats, variance: Floats) -> Nodes:
     return Nodes(r, _normalised(np.exp(-0.5 * z * z) + 0 * r), by_radius, by_omega2 / second)
 
 
-def schulz_rule(deviates: Floats, radius: Floats, variance: Floats) -> Nodes:
+def schulz_rule(deviates: NDArray[Any], radius: Floats, variance: Floats) -> Nodes:
     """Radii R₀ exp(ωz), ω as for the lognormal, with the weights of the gamma distribution, for s ≥ 0."""
     s = np.maximum(variance, (_NARROW * radius) ** 2)
     y = np.sqrt(np.log1p(s / radius**2)) * deviates[:, None]
@@ -238,8 +252,43 @@ def _spheres(q: Floats, radius: NDArray[Any], _: Floats) -> tuple[NDArray[Any], 
 
 
 def _lognormal_spheres(q_nm: Floats, radius_nm: Floats, variance_nm2: Floats) -> Averages:
-    value, by_radius, by_variance = integrate(q_nm, radius_nm, variance_nm2, rule=lognormal_rule, kernel=_spheres)
+    value, by_radius, by_variance = integrate(
+        q_nm,
+        radius_nm,
+        variance_nm2,
+        rule=lognormal_rule,
+        kernel=_spheres,
+        broadest=_BROADEST,
+        most_turns=_MOST_TURNS,
+    )
+    relative = np.minimum(np.sqrt(np.maximum(variance_nm2, 0.0)) / np.abs(radius_nm), _BROADEST)
+    fast = _turns(q_nm * np.abs(radius_nm)[:, None], relative[:, None], growing=True) > _MOST_TURNS
+    rows = np.flatnonzero(fast.any(axis=1))
+    if rows.size:
+        beyond = _lognormal_above(np.asarray(q_nm, dtype=float), radius_nm[rows], variance_nm2[rows])
+        for whole, part in zip((value, by_radius, by_variance), beyond, strict=True):
+            whole[rows] = np.where(fast[rows], part, whole[rows])
     return value, by_radius, by_variance
+
+
+def _lognormal_above(q: Floats, radius: Floats, s: Floats) -> Averages:
+    """⟨P⟩ and its derivatives (n, m), for s > 0, along complex radii, on which exp(2iqR) decays where it turns fast.
+
+    P = (4π)² q⁻⁶ ½ [1 + x² + Re (x + i)² e^(2ix)], x = qR: the integrand has no poles, so that any path will do. Where
+    all x are small, P is a small difference of these parts, and the sum over P itself is better.
+    """
+    above = np.minimum(_ABOVE, 0.5 * math.pi / np.sqrt(np.log1p(s / radius**2)))  # half way to where it grows again
+    number = round(_ABOVE_REACH / _ABOVE_STEP)
+    nodes = lognormal_rule(_ABOVE_STEP * np.arange(-number, number + 1)[:, None] + 1j * above, radius, s)
+    value, by_radius, by_variance = _summed(q, nodes, _oscillation, radius)
+    scale = 0.5 * (4 * math.pi) ** 2 / np.where(q > 0, q, np.inf) ** 6
+    mean, second = radius[:, None], (radius**2 + s)[:, None]
+    return scale * (1 + q * q * second + value), scale * (2 * q * q * mean + by_radius), scale * (q * q + by_variance)
+
+
+def _oscillation(q: Floats, radius: NDArray[Any], _: Floats) -> tuple[NDArray[Any], ...]:
+    x = q * radius[:, None]
+    return (np.exp(2j * x) * (x + 1j) ** 2,)
 
 
 RULES: dict[str, Rule] = {"gaussian": gaussian_rule, "lognormal": lognormal_rule, "schulz": schulz_rule}
@@ -248,6 +297,13 @@ CLOSED: dict[str, Callable[[Floats, Floats, Floats], Averages]] = {
     "lognormal": _lognormal_spheres,
     "schulz": schulz_spheres,
 }
+
+
+def broadest(distribution: str, *, hindered: bool) -> float:
+    """σ_R/R₀ up to which `average`, or `hindered`, is good to 1e-8."""
+    if hindered:
+        return _BROAD
+    return _BROADEST if distribution == "lognormal" else math.inf
 
 
 def average(distribution: str, q_nm: Floats, radius_nm: Floats, variance_nm2: Floats) -> Averages:

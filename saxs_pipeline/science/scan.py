@@ -7,7 +7,7 @@ weights with curves known beforehand. Bins are summed to groups as narrow as the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -36,12 +36,19 @@ class _Term:
 
 
 @dataclass(frozen=True, eq=False)
-class _Grid:
-    """Candidates with one exponent: free parameters (f, k), populations' terms, their products (k, m), other terms."""
+class _Spheres:
+    """Populations' terms at the candidates, and of two their products (k, m); no exponent matters to them."""
 
-    free: Floats
     terms: tuple[_Term, ...]
     products: Floats | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Candidates with one exponent: free parameters (f, k), the spheres, other terms."""
+
+    free: Floats
+    spheres: _Spheres
     others: Floats  # (l, m): power law, constant
 
 
@@ -50,7 +57,10 @@ class Scan:
 
     def __init__(self, q_nm: Floats, model: CurveModel) -> None:
         self._starts = _groups(q_nm, model)
-        self._grids = [_grid(q_nm, model, free, self._starts) for free in _candidates(q_nm, model)]
+        self.spheres = _spheres_of(replace(model, power_law=None, constant=0.0), q_nm.tobytes())
+        self._grids = [
+            _Grid(free, self.spheres, _others(q_nm, model, free, self._starts)) for free in _candidates(q_nm, model)
+        ]
 
     def best(self, u: Floats, v: Floats) -> Floats:
         """Free parameters (f, n) of the candidate with the largest decrease of χ² at positive concentrations.
@@ -73,10 +83,25 @@ class Scan:
         return found
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def scan_of(model: CurveModel, q_nm: bytes) -> Scan:
     """The grid for curves at q whose float64 bytes are given; kept, for chunks are many and the grid is one."""
     return Scan(np.frombuffer(q_nm, dtype=np.float64), model)
+
+
+@lru_cache(maxsize=16)
+def _spheres_of(model: CurveModel, q_nm: bytes) -> _Spheres:
+    """Spheres at the candidates of a model without a power law.
+
+    Two populations with ranges of exponent and volume fraction are 27 models to a run: together, each alone, each range
+    or one of its ends. To 9 of them the spheres differ, which are what takes time and memory.
+    """
+    q = np.frombuffer(q_nm, dtype=np.float64)
+    (free,) = _candidates(q, model)
+    psi, starts = model.expand(free), _groups(q, model)
+    terms = tuple(_term(q, model, psi, starts, k) for k in range(len(model.populations)))
+    products = terms[0].curves[terms[0].of] * terms[1].curves[terms[1].of] if len(terms) > 1 else None
+    return _Spheres(terms, products)
 
 
 def _groups(q: Floats, model: CurveModel) -> Ints:
@@ -102,7 +127,10 @@ def _candidates(q: Floats, model: CurveModel) -> list[Floats]:
         exponents = np.linspace(*model.power_law, _EXPONENTS if model.power_law[0] < model.power_law[1] else 1)
     if model.volume_fraction is not None:
         axes.append(np.linspace(*model.volume_fraction, _FRACTIONS))
-    grid = np.stack([g.ravel() for g in np.meshgrid(*(axes[j] for j in model.free), indexing="ij")])
+    crossed = [axis.ravel() for axis in np.meshgrid(*(axes[j] for j in model.free), indexing="ij")]
+    grid = np.stack(crossed) if crossed else np.zeros((0, 1))
+    if model.tied:
+        grid = _possible(grid, model)
     place = 2 * len(model.populations)
     if place not in model.free or model.power_law is None:
         return [grid]
@@ -110,23 +138,27 @@ def _candidates(q: Floats, model: CurveModel) -> list[Floats]:
     return [np.where(np.arange(len(grid))[:, None] == row, exponent, grid) for exponent in exponents]
 
 
-def _grid(q: Floats, model: CurveModel, free: Floats, starts: Ints) -> _Grid:
-    psi = model.expand(free)
-    number, terms = len(model.populations), []
-    rows: list[list[int]] = [[p.parameter for p in model.partials if p.term == k] for k in range(number)]
-    for k in range(number):
-        points, of = np.unique(psi[rows[k]], axis=1, return_inverse=True)
-        everything = np.repeat(psi[:, :1], points.shape[1], axis=1)
-        everything[rows[k]] = points
-        curves = _grouped(model.basis(q, everything)[0][k], starts)
-        terms.append(_Term(curves, curves * curves, np.asarray(of.ravel(), dtype=np.int64)))
-    others = [_grouped(t[:1], starts) for t in model.basis(q, psi[:, :1])[0][number:]]
+def _possible(grid: Floats, model: CurveModel) -> Floats:
+    """Candidates from which a fit does not leave at once: what is tied has a value there, in its range or near it."""
+    there = model.holds(model.expand(grid), model.tied_numbers, wide=True)
+    return grid[:, there] if there.any() else grid
+
+
+def _term(q: Floats, model: CurveModel, psi: Floats, starts: Ints, population: int) -> _Term:
+    rows = [p.parameter for p in model.partials if p.term == population]
+    points, of = np.unique(psi[rows], axis=1, return_inverse=True)
+    everything = np.repeat(psi[:, :1], points.shape[1], axis=1)
+    everything[rows] = points
+    curves = _grouped(model.basis(q, everything)[0][population], starts)
+    return _Term(curves, curves * curves, np.asarray(of.ravel(), dtype=np.int64))
+
+
+def _others(q: Floats, model: CurveModel, free: Floats, starts: Ints) -> Floats:
+    terms = model.basis(q, model.expand(free[:, :1]))[0][len(model.populations) :]
+    others = [_grouped(term, starts) for term in terms]
     if model.constant is None:
         others.append(np.ones((1, len(starts))))
-    products = None
-    if number > 1:
-        products = terms[0].curves[terms[0].of] * terms[1].curves[terms[1].of]
-    return _Grid(free, tuple(terms), products, np.concatenate(others) if others else np.zeros((0, len(starts))))
+    return np.concatenate(others) if others else np.zeros((0, len(starts)))
 
 
 def _grouped(curves: Floats, starts: Ints) -> Floats:
@@ -138,7 +170,7 @@ def _decrease(grid: _Grid, w: Floats, wy: Floats) -> Floats:
     """Decrease of χ² (n, k) at each candidate, against the other terms alone."""
     directions = _orthonormal(grid.others, w)
     slope, square, along = [], [], []
-    for term in grid.terms:
+    for term in grid.spheres.terms:
         projected = [np.einsum("nm,gm->ng", w * d, term.curves) for d in directions]
         own = [(wy * d).sum(axis=1) for d in directions]
         slopes = np.einsum("nm,gm->ng", wy, term.curves)
@@ -151,9 +183,9 @@ def _decrease(grid: _Grid, w: Floats, wy: Floats) -> Floats:
         square.append(np.maximum(squares, least)[:, term.of])
         along.append([p[:, term.of] for p in projected])
     single = [b * np.abs(b) / n for b, n in zip(slope, square, strict=True)]
-    if grid.products is None:
+    if grid.spheres.products is None:
         return np.asarray(single[0])
-    cross = np.einsum("nm,gm->ng", w, grid.products)
+    cross = np.einsum("nm,gm->ng", w, grid.spheres.products)
     for one, two in zip(*along, strict=True):
         cross -= one * two
     first = slope[0] * square[1]

@@ -82,7 +82,7 @@ def _improve(result: BatchFit, again: BatchFit, rows: Ints, best: Floats) -> Non
     """
     better = again.converged & (again.chi2_red < best)
     best[better] = again.chi2_red[better]
-    for name in ("values", "covariance", "free", "chi2_red", "converged", "model"):
+    for name in ("values", "covariance", "free", "chi2", "chi2_red", "converged", "model"):
         getattr(result, name)[rows[better]] = getattr(again, name)[better]
 
 
@@ -100,14 +100,13 @@ def drop_missing(curves: Curves, inside: Bools, model: CurveModel, result: Batch
     rows = np.flatnonzero(lost)
     both = result.converged[rows] & (ratios[:, rows] >= WEAK).any(axis=0)
     result.converged[rows] = both
-    freedom = np.maximum(result.n_points[rows] - result.free[rows].sum(axis=1), 1)
-    best = np.where(both, result.chi2_red[rows] * freedom + THERE, np.inf)
+    best = np.where(both, result.chi2[rows] + THERE, np.inf)
     for k in (0, 1):
         alone = CurveModel.of(model.alone(k))
         one = fit_rows(curves, lost, inside, alone)
-        chi2 = one.chi2_red * (one.n_points - one.free.sum(axis=1))
-        found = one.converged & (np.nan_to_num(ratio(one.values, one.covariance, alone, 0)) >= WEAK) & (chi2 < best)
-        best[found] = chi2[found]
+        clear = np.nan_to_num(ratio(one.values, one.covariance, alone, 0)) >= WEAK
+        found = one.converged & clear & (one.chi2 < best)
+        best[found] = one.chi2[found]
         _take_over(result, rows[found], one, found, np.array(model.columns_of(alone, k)))
 
 
@@ -118,7 +117,8 @@ def _take_over(result: BatchFit, rows: Ints, one: BatchFit, there: Bools, column
     result.values[np.ix_(rows, columns)] = one.values[there]
     result.covariance[np.ix_(rows, columns, columns)] = one.covariance[there]
     result.free[np.ix_(rows, columns)] = one.free[there]
-    result.chi2_red[rows], result.model[rows] = one.chi2_red[there], one.model[there]
+    for name in ("chi2", "chi2_red", "model"):
+        getattr(result, name)[rows] = getattr(one, name)[there]
     result.converged[rows] = True
 
 

@@ -11,19 +11,22 @@ from tests.spheres import gaussian_model, two_populations
 
 FACTOR = intensity_factor(35.2e-6)
 Q = np.linspace(0.15, 5.0, 160)
-FIELDS = ("values", "covariance", "free", "chi2_red", "n_points", "converged", "model")
+FIELDS = ("values", "covariance", "free", "chi2", "chi2_red", "n_points", "converged", "model")
 MODELS = {
     "lognormal": gaussian_model(FACTOR, distribution="lognormal"),
     "schulz": gaussian_model(FACTOR, distribution="schulz"),
     "porod": gaussian_model(FACTOR, power_law=(4.0, 4.0)),
     "power law": gaussian_model(FACTOR, power_law=(2.5, 4.5)),
+    "power law, sizes fixed": gaussian_model(FACTOR, power_law=(2.5, 4.5), fixed=(("radius", 2.0), ("sigma", 0.2))),
     "constant known": gaussian_model(FACTOR, constant=2e-3),
     "smeared": gaussian_model(FACTOR, sigma_q_1_nm=0.06),
     "hard spheres": gaussian_model(FACTOR, (1.2, 3.0), (0.1, 0.5), volume_fraction=(0.02, 0.3), shell_nm=0.6),
     "width tied": gaussian_model(FACTOR, tied=(("sigma", "0.1*radius"),)),
+    "width without a value at small radii": gaussian_model(FACTOR, tied=(("sigma", "0.1*sqrt(radius - 0.7)"),)),
     "width fixed": gaussian_model(FACTOR, fixed=(("sigma", 0.2),)),
     "two": two_populations(FACTOR),
     "two, tied": two_populations(FACTOR, tied=(("agglomerates_sigma", "crystals_sigma/2"),)),
+    "two, own tie": two_populations(FACTOR, tied=(("agglomerates_sigma", "0.1*agglomerates_radius"),)),
     "two, Porod": two_populations(FACTOR, power_law=(4.0, 4.0)),
     "two, Schulz": two_populations(FACTOR, distribution="schulz"),
 }
@@ -66,7 +69,7 @@ def test_exact_curves_are_recovered(name):
 
 
 def lmfit_of(model: CurveModel, intensity, sigma, start):
-    """Values and standard errors by lmfit, with s as the parameter, ties as its expressions."""
+    """Values, standard errors, χ² and χ²_red by lmfit, with s as the parameter, ties as its expressions."""
     import lmfit
 
     parameters = lmfit.Parameters()
@@ -88,7 +91,7 @@ def lmfit_of(model: CurveModel, intensity, sigma, start):
         ftol=1e-12, xtol=1e-12, epsfcn=1e-12,
     )  # fmt: skip
     errors = np.array([found.params[n].stderr or 0.0 if n in found.params else np.nan for n in model.columns])
-    return values_at(found.params)[0], errors
+    return values_at(found.params)[0], errors, found.chisqr, found.redchi
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -99,7 +102,8 @@ def test_lmfit_agrees(name):
     noisy = exact + sigma * np.random.default_rng(5).standard_normal(exact.shape)
     fit = fit_frames(Q, noisy, sigma, model)
     assert fit.converged.all()
-    values, errors = lmfit_of(model, noisy[0], sigma[0], fit.values[0])
+    values, errors, chi2, chi2_red = lmfit_of(model, noisy[0], sigma[0], fit.values[0])
+    assert (fit.chi2[0], fit.chi2_red[0]) == (pytest.approx(chi2, rel=1e-4), pytest.approx(chi2_red, rel=1e-4))
     own = np.sqrt(np.diagonal(fit.covariance[0]))
     fitted = fit.free[0]
     assert (np.abs(values - fit.values[0])[fitted] < 2e-3 * own[fitted]).all()
@@ -137,27 +141,105 @@ def test_errors_are_those_of_simulated_series(name):
     assert fit.chi2_red.mean() == pytest.approx(1, abs=4 * np.sqrt(2 / 150 / n))
 
 
-@pytest.mark.parametrize("name", ["two", "two, tied", "width tied", "power law", "hard spheres"])
-def test_gains_are_changes_of_the_fit(name):
+HELD = {"crystals": (0, 1), "agglomerates": (2, 3)}
+"""Numbers of their nonlinear parameters."""
+
+
+@pytest.mark.parametrize(
+    ("name", "population"),
+    [
+        *((name, None) for name in ("two", "two, tied", "two, own tie", "width tied", "power law", "hard spheres")),
+        *((name, population) for name in ("two, tied", "two, own tie") for population in HELD),
+    ],
+)
+def test_gains_are_changes_of_the_fit(name, population):
     model = MODELS[name]
     truth = truth_of(model)
     exact = model.curve(Q, truth)
     sigma = noise_of(exact)
-    fit = fit_frames(Q, exact, sigma, model)
+    start = truth[:, model.nonlinear]
+    given = {"held": {j: start[:, j] for j in HELD[population]}, "start": start} if population else {}
+    fit = fit_frames(Q, exact, sigma, model, **given)
     gains = curve_gains(Q, sigma, fit.values, model, fit.free)[0]
     assert (gains[~fit.free[0]] == 0).all()
     for place in (10, 60, 120):
         step = 0.02 * sigma[0, place] * (np.arange(Q.size) == place)
-        up, down = (fit_frames(Q, exact + sign * step, sigma, model).values[0] for sign in (1, -1))
+        up, down = (fit_frames(Q, exact + sign * step, sigma, model, **given).values[0] for sign in (1, -1))
         numeric = (up - down) / (2 * step[place])
-        size = np.sqrt(np.diagonal(fit.covariance[0])) / sigma[0, place]
         known = fit.free[0]
-        np.testing.assert_allclose((gains[:, place] / size)[known], (numeric / size)[known], atol=2e-3)
+        size = np.sqrt(np.diagonal(fit.covariance[0]))[known] / sigma[0, place]
+        np.testing.assert_allclose(gains[known, place] / size, numeric[known] / size, atol=2e-3)
     covariance = np.einsum("am,bm->ab", gains * sigma[0], gains * sigma[0])
     scale = np.sqrt(np.diagonal(fit.covariance[0])) + 1e-30
     np.testing.assert_allclose(
         covariance / np.outer(scale, scale), fit.covariance[0] / np.outer(scale, scale), atol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "population", "fitted"),
+    [
+        ("two, own tie", "agglomerates", (1, 1, 1, 1, 1, 0, 0)),
+        ("two, own tie", "crystals", (1, 0, 0, 1, 1, 1, 1)),
+        ("two, tied", "agglomerates", (1, 1, 1, 1, 1, 0, 0)),
+        ("two, tied", "crystals", (1, 0, 0, 1, 1, 1, 0)),
+    ],
+)
+def test_what_is_tied_to_a_size_that_is_held_is_not_fitted(name, population, fitted):
+    model, truth = MODELS[name], truth_of(MODELS[name])
+    exact, start = model.curve(Q, truth), truth[:, MODELS[name].nonlinear]
+    held = {j: start[:, j] for j in HELD[population]}
+    fit = fit_frames(Q, exact, noise_of(exact), model, held=held, start=start)
+    assert tuple(fit.free[0].astype(int)) == fitted
+    assert ((np.diagonal(fit.covariance[0]) > 0) == fit.free[0]).all()
+
+
+def test_widths_that_are_tied_to_unresolved_ones_are_not_selected():
+    """Of narrow distributions half have s < 0: none of these frames is lost, and the mean of s is that of the truth."""
+    model, n = two_populations(FACTOR, tied=(("agglomerates_sigma", "crystals_sigma"),)), 400
+    truth = truth_of(model)
+    truth[:, [2, 6]] = 0.03**2
+    exact = np.repeat(model.curve(Q, truth), n, axis=0)
+    sigma = np.full(exact.shape, 3e-4)
+    fit = fit_frames(Q, exact + sigma * np.random.default_rng(4).standard_normal(exact.shape), sigma, model)
+    assert fit.converged.all() and (fit.values[:, 2] < 0).mean() > 0.2
+    np.testing.assert_allclose(fit.values[:, 2], fit.values[:, 6], rtol=1e-12)
+    pulls = (fit.values[:, 2] - 0.03**2) / np.sqrt(fit.covariance[:, 2, 2])
+    assert abs(pulls.mean()) < 4 / np.sqrt(n)
+
+
+@pytest.mark.parametrize("name", ["two, tied", "two, own tie"])
+@pytest.mark.parametrize("population", [0, 1])
+def test_gains_of_frames_with_one_population_are_those_without_the_other(name, population):
+    """What is tied within the population follows there too; a tie to the one that is dropped is none."""
+    model = MODELS[name]
+    values = truth_of(model)
+    dropped = list(model.places(1 - population))
+    values[:, dropped] = np.nan
+    free = np.isfinite(values)
+    sigma = np.full((1, Q.size), 3e-4)
+    gains = curve_gains(Q, sigma, values, model, free)
+    own = [*model.places(population), 3]
+    tied = (("sigma", "0.1*radius"),) if population == 1 and name == "two, own tie" else ()
+    alone = gaussian_model(FACTOR, tied=tied)
+    wanted = curve_gains(Q, sigma, values[:, own], alone, np.ones((1, 4), dtype=bool))
+    np.testing.assert_allclose(gains[:, own], wanted, rtol=1e-6, atol=1e-9 * np.abs(wanted).max())
+    assert (gains[:, dropped] == 0).all()
+
+
+def test_broad_distributions_are_fitted_as_far_as_they_are_known():
+    model = gaussian_model(FACTOR, (0.5, 3.0), (0.1, 1.2), distribution="lognormal")
+    truth = np.array([[20.0, 1.0, 0.8**2, 2e-3]])
+    exact = model.curve(Q, truth)
+    fit = fit_frames(Q, exact, noise_of(exact), model)
+    assert fit.converged.all()
+    np.testing.assert_allclose(fit.values, truth, rtol=1e-5)
+    hard = gaussian_model(FACTOR, (0.5, 3.0), (0.1, 1.2), volume_fraction=(0.1, 0.1))
+    schulz = gaussian_model(FACTOR, (0.5, 3.0), (0.1, 1.2), distribution="schulz")
+    psi = np.array([[0.6, 1.0, 1.0], [1.0, 0.6**2, 0.4**2]])
+    for one, inside in ((model, [0, 1, 1]), (hard, [0, 0, 1]), (schulz, [1, 1, 1])):
+        known = one.holds(np.vstack([psi, np.full((len(one.nonlinear) - 2, 3), 0.1)]), one.free, wide=False)
+        assert known.tolist() == inside
 
 
 def test_held_sizes_are_not_fitted():

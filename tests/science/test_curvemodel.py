@@ -93,6 +93,15 @@ def test_curve_is_the_sum_of_its_parts():
     np.testing.assert_allclose(model.curve(Q, absent), parts[0] + values[:, 3:4], rtol=1e-12)
 
 
+def test_ranges_are_held_at_each_of_their_ends_and_at_both():
+    model = gaussian_model(1.0, power_law=(3.0, 4.5), volume_fraction=(0.02, 0.4))
+    ranges = [(one.power_law, one.volume_fraction) for one in model.at_limits]
+    exponents, fractions = ([(3.0, 3.0), (4.5, 4.5), (3.0, 4.5)], [(0.02, 0.02), (0.4, 0.4), (0.02, 0.4)])
+    wanted = {(p, f) for p in exponents for f in fractions} - {((3.0, 4.5), (0.02, 0.4))}
+    assert len(ranges) == 8 and set(ranges) == wanted
+    assert gaussian_model(1.0, power_law=(4.0, 4.0)).at_limits == ()
+
+
 def test_names_of_the_columns():
     assert gaussian_model(1.0).columns == ("c_nc_umol_L", "r_nm", "sigma2_nm2", "background_1_mm")
     assert VARIANTS["everything"].columns == (
@@ -118,6 +127,27 @@ def test_fixed_and_tied_parameters_are_what_they_should_be():
     np.testing.assert_allclose(ties, [[1, 1], [0.04, 0.06], [0, 0], [0.01, 0.015]], atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("expression", "of_s"),
+    [
+        ("crystals_sigma", lambda s: s),
+        ("2 * crystals_sigma / 3", lambda s: 4 / 9 * s),
+        ("sqrt(crystals_sigma**2 + 0.03)", lambda s: s + 0.03),
+        ("crystals_sigma + 0.1", lambda s: np.where(s >= 0, (np.sqrt(np.abs(s)) + 0.1) ** 2, np.nan)),
+        ("0.1*sqrt(crystals_radius - 2)", lambda s: np.full(s.shape, np.nan)),
+    ],
+)
+def test_widths_are_tied_through_zero(expression, of_s):
+    """σ = √s, for s < 0 too: what the square of the expression then is, is polynomial in s, or it has no value."""
+    model = two_populations(1.0, tied=(("agglomerates_sigma", expression),))
+    s = np.array([0.04, 1e-5, 0.0, -1e-5, -0.02])
+    psi = model.expand(np.stack([np.full(5, 1.9), s, np.full(5, 1.5)]))
+    np.testing.assert_allclose(psi[3], of_s(s), rtol=1e-14, atol=1e-17)
+    radius = two_populations(1.0, tied=(("agglomerates_radius", "30 * crystals_sigma"),))
+    found = radius.expand(np.stack([np.full(5, 1.9), s, s]))[2]
+    np.testing.assert_allclose(found, np.where(s >= 0, 30 * np.sqrt(np.abs(s)), np.nan), rtol=1e-14)
+
+
 def test_a_population_alone_keeps_what_is_its_own():
     model = two_populations(
         1.0,
@@ -129,6 +159,20 @@ def test_a_population_alone_keeps_what_is_its_own():
     assert (crystals.fixed, crystals.tied) == ((), (("sigma", "0.1*radius"),))
     assert (agglomerates.fixed, agglomerates.tied) == ((("radius", 1.5),), ())
     assert model.columns_of(agglomerates, 1) == [4, 5, 6, 3, 7, 8]
+
+
+def test_a_population_alone_is_told_by_whole_names():
+    pair = (Population(1.0, (1.8, 5.0), (0.05, 0.8), "nc"), Population(1.0, (0.8, 1.8), (0.03, 0.5), "nc_small"))
+    fixed, tied = (
+        (("nc_small_radius", 1.4),),
+        (("nc_sigma", "exp(-nc_radius)"), ("nc_small_sigma", "0.1*nc_small_radius")),
+    )
+    model = CurveModel(pair, fixed=fixed, tied=tied)
+    large, small = (CurveModel.of(model.alone(k)) for k in (0, 1))
+    assert (large.fixed, large.tied) == ((), (("sigma", "exp(-radius)"),))
+    assert (small.fixed, small.tied) == ((("radius", 1.4),), (("sigma", "0.1*radius"),))
+    across = CurveModel(pair, tied=(("nc_sigma", "nc_small_radius + nc_radius/20"), ("nc_small_sigma", "nc_radius/20")))
+    assert across.alone(0).tied == across.alone(1).tied == ()
 
 
 @pytest.mark.parametrize(

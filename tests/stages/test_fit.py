@@ -64,6 +64,20 @@ def test_weak_frames_get_c_at_the_size_of_the_first_good_frame():
     assert np.isfinite(model[:20]).all()
 
 
+def test_frames_with_neither_power_law_nor_interference_are_fitted_at_ends_of_both_ranges():
+    """No exponent is right where d = 0, and the volume fraction is that of the lower end."""
+    model, truth = replace(SPHERES, power_law=(3.0, 4.5), volume_fraction=(1e-3, 0.3)), np.zeros((8, 7))
+    truth[:, [C, R, 2, 5, 6]] = 20.0, 2.2, 0.15**2, 3.0, 1e-3
+    frames = curves(np.zeros(8))
+    table, _ = stage.fit(replace(frames, intensity=frames.intensity + model.curve(Q, truth)), MODEL, model)
+    assert table.converged.all()
+    neither = ~table.free[:, 5:].any(axis=1)
+    assert neither.sum() >= 3
+    np.testing.assert_allclose(table.values[neither, 6], 1e-3)
+    errors = np.sqrt(np.einsum("naa->na", table.covariance))[neither, :3]
+    assert np.abs((table.values - truth)[neither, :3] / errors).max() < 4
+
+
 def test_the_uncertainty_of_the_held_size_is_in_the_error_of_c():
     """Many realisations: c of weak frames scatters around the truth as statistical and held-size errors say."""
     pulls = []

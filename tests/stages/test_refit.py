@@ -11,7 +11,7 @@ from saxs_pipeline.model_config import Model, PopulationChoice
 from saxs_pipeline.model_spec import Population
 from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.formfactors import intensity_factor
-from saxs_pipeline.stages.fit import fit, good, window
+from saxs_pipeline.stages.fit import WEAK, fit, fit_rows, good, ratio, window
 from saxs_pipeline.stages.quantify import quantify
 from saxs_pipeline.stages.refit import refit_weak
 from saxs_pipeline.types import Curves
@@ -119,6 +119,40 @@ def test_without_the_second_population_the_first_is_as_if_fitted_alone():
     assert set(table.others[0]) == {"weak"}
     crystals, agglomerates = quantify(table, curves, [None, None], None)
     assert np.isfinite(crystals.radius_nm.value).all() and np.isnan(agglomerates.radius_nm.value).all()
+
+
+@pytest.mark.parametrize("expression", ["0.1 * agglomerates_radius", "crystals_sigma / 2"])
+def test_a_tie_of_a_population_that_is_not_there_does_not_matter(expression):
+    """Sizes and errors, those by the monitor and what frames share of them, are those of the model without a tie."""
+    tied = MODEL.model_copy(update={"tied": {"agglomerates_sigma": expression}})
+    curves = replace(curves_of(truth_of(np.full(6, 15.0), np.zeros(6)), common=2e-4), factor_rel=0.01)
+    found = []
+    for settings in (tied, MODEL):
+        table, model = fit(curves, settings, CurveModel.of(settings.spec([FACTOR, FACTOR])))
+        table, _ = refit_weak(curves, table, model, settings)
+        found.append(quantify(table, curves, [None, None], None, window(curves, settings))[0])
+    for one, other in zip(*(quantities.radius_nm for quantities in found), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
+    np.testing.assert_allclose(found[0].shared[:, :2], found[1].shared[:, :2], rtol=1e-6)
+    assert np.isfinite(found[0].radius_nm.statistical).all() and (found[0].shared[:, :2] > 0).all()
+
+
+def test_a_second_population_stays_by_the_chi2_of_its_curve_also_where_widths_are_tied():
+    """One that is too weak by itself is there if χ² falls by more than 16, counted from the curves."""
+    ties = {f"{name}_sigma": f"0.1 * {name}_radius" for name in ("crystals", "agglomerates")}
+    tied = MODEL.model_copy(update={"tied": ties})
+    model = CurveModel.of(tied.spec([FACTOR, FACTOR]))
+    curves = curves_of(truth_of(np.full(120, 0.04), np.full(120, 150.0), 2.6))
+    inside = window(curves, tied)
+    rows = np.ones(120, dtype=bool)
+    both, alone = (fit_rows(curves, rows, inside, one) for one in (model, CurveModel.of(model.alone(1))))
+    table, _ = fit(curves, tied, model)
+    chi2 = [(((curves.intensity - one.model) / curves.sigma) ** 2).sum(axis=1) for one in (both, alone)]
+    weak = both.converged & (ratio(both.values, both.covariance, model, 0) < WEAK)
+    kept = np.isfinite(table.values[:, CRYSTALS])
+    assert (kept == (chi2[1] - chi2[0] > 16.0))[weak].all()
+    near = np.abs(chi2[1] - chi2[0] - 16.0) < 2
+    assert (near & weak).sum() >= 6, "the frames can tell 16 from 14 and 18"
 
 
 def test_nothing_is_invented_where_there_is_nothing():
