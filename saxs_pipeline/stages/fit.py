@@ -91,14 +91,14 @@ def drop_missing(curves: Curves, inside: Bools, model: CurveModel, result: Batch
 
     Where a second one improves χ² clearly although its c/σ_c is small, both stay: dropping it would bias the first. The
     same where no fit with one succeeds; such frames are not converged unless the fit with both is, with one of them at
-    5 standard errors at least.
+    5 standard errors at least. An amount below zero is no population, however well it describes the curve.
     """
     ratios = np.nan_to_num(np.stack([ratio(result.values, result.covariance, model, k) for k in (0, 1)]))
     lost = ~(result.converged & (ratios >= WEAK).all(axis=0))
     if not lost.any():
         return
     rows = np.flatnonzero(lost)
-    both = result.converged[rows] & (ratios[:, rows] >= WEAK).any(axis=0)
+    both = result.converged[rows] & (ratios[:, rows] >= WEAK).any(axis=0) & (ratios[:, rows] > 0).all(axis=0)
     result.converged[rows] = both
     freedom = np.maximum(result.n_points[rows] - result.free[rows].sum(axis=1), 1)
     best = np.where(both, result.chi2_red[rows] * freedom + THERE, np.inf)
