@@ -26,7 +26,7 @@ from saxs_pipeline.science.quantities import volume_fraction
 from saxs_pipeline.stages import degenerate, quantify, reduce
 from saxs_pipeline.stages.analyse import analyse
 from saxs_pipeline.stages.compare import compare
-from saxs_pipeline.stages.fit import POOR, at_limit, fit, poor, window
+from saxs_pipeline.stages.fit import POOR, fit, limit_words, poor, window
 from saxs_pipeline.stages.kinetic_problem import ROUGH_ETA
 from saxs_pipeline.stages.overlay import outside, overlay
 from saxs_pipeline.stages.refit import refit_weak
@@ -54,11 +54,12 @@ def finish(plan: Plan, frames: ChunkResult, provenance: Provenance) -> RunResult
     settings = plan.config.model
     if settings is not None and fits is not None and model is not None:
         fits, model = refit_weak(curves, fits, model, settings)
-        fits = replace(
-            fits, flags=_flags(curves, fits, fits.flags), others=tuple(_flags(curves, fits, f) for f in fits.others)
-        )
+        inside = window(curves, settings)
+        limited = limit_words(curves, fits, model, inside)
+        flags = [_flags(curves, fits, own, limited) for own in (fits.flags, *fits.others)]
+        fits = replace(fits, flags=flags[0], others=tuple(flags[1:]))
         samples = settings.samples(plan.config.sample)
-        quantities, *more = quantify.quantify(fits, curves, samples, plan.energy_keV, window(curves, settings))
+        quantities, *more = quantify.quantify(fits, curves, samples, plan.energy_keV, inside)
         others = tuple((one.name, its) for one, its in zip(fits.model.populations[1:], more, strict=True))
     return RunResult(
         title=plan.config.title,
@@ -143,15 +144,11 @@ def _with_notes(plan: Plan, curves: Curves, judged: Quality) -> Curves:
     return replace(curves, notes=tuple(notes))
 
 
-def _flags(curves: Curves, fits: FitTable, own: tuple[str, ...]) -> tuple[str, ...]:
+def _flags(curves: Curves, fits: FitTable, own: tuple[str, ...], limited: tuple[str, ...]) -> tuple[str, ...]:
     """Words of each frame joined by "|", with a population's own; "ok" if there is nothing to say."""
-    flags, badly, limited = [], poor(fits), at_limit(fits)
+    flags, badly = [], poor(fits)
     for k, problem in enumerate(curves.problems):
-        words = (
-            (problem.split(":")[0],)
-            if problem
-            else (own[k], "at_limit" if limited[k] else "", "poor_fit" if badly[k] else "")
-        )
+        words = (problem.split(":")[0],) if problem else (own[k], limited[k], "poor_fit" if badly[k] else "")
         flags.append(_joined_words(*words, curves.notes[k]) or "ok")
     return tuple(flags)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from saxs_pipeline.outputs.flags import has_word, sound
 from saxs_pipeline.outputs.numbers import estimate_text, percent, plus_minus
+from saxs_pipeline.science.limits import at_limit
 from saxs_pipeline.types import Bools, Floats, Quantities, RunResult
 
 _TERMS = {
@@ -43,6 +44,8 @@ def _terms(result: RunResult) -> list[tuple[str, Floats, Floats]]:
     if fits is None:
         return []
     errors = np.sqrt(np.diagonal(fits.covariance, axis1=1, axis2=2))
+    for name, held in at_limit(fits.model, fits.values, fits.free).items():
+        errors[held, fits.model.columns.index(name)] = np.nan  # not found, hence without an error
     names = [name for name in fits.model.columns if name in _TERMS]
     places = [fits.model.columns.index(name) for name in names]
     return [(name, fits.values[:, k], errors[:, k]) for name, k in zip(names, places, strict=True)]
