@@ -63,7 +63,7 @@ def rows(result: RunResult) -> list[tuple[str, str]]:
         found += [(f"{name}: {what}", text) for what, text in _population_rows(result, quantities)]
     last = np.flatnonzero(sound(result) & np.isfinite(result.curves.time_s))
     for name, values, errors in _terms(result):
-        known = last[np.isfinite(values[last])] if last.size else last
+        known = last[np.isfinite(values[last] + errors[last])] if last.size else last
         if known.size:
             what, unit = _TERMS[name]
             found.append((what, plus_minus(float(values[known[-1]]), float(errors[known[-1]]), unit=unit)))
@@ -79,9 +79,10 @@ def named(result: RunResult, rows: list[tuple[str, str]]) -> list[tuple[str, str
 
 
 def _population_rows(result: RunResult, quantities: Quantities) -> list[tuple[str, str]]:
-    there = np.flatnonzero(present(quantities) & sound(result))
+    there = np.flatnonzero(present(quantities) & sound(result, quantities))
     if not there.size:
-        return [("seen", "in no frame: its c never reaches 5 standard errors")]
+        limit = "" if np.isfinite(quantities.c_nc_umol_L.value).any() else "; no limit to its c, for want of a size"
+        return [("seen", f"in no frame{limit}")]
     first, row = quantities.time_s[there[0]], int(there[-1])
     last = quantities.time_s[row]
     found = [("seen", f"from {first:.4g} s to {last:.4g} s, in {there.size} frames; values of the last one")]
@@ -98,7 +99,7 @@ def _population_rows(result: RunResult, quantities: Quantities) -> list[tuple[st
 
 def _end_rows(result: RunResult, quantities: Quantities) -> list[tuple[str, str]]:
     """What is said of a population that has vanished."""
-    gone = np.flatnonzero(has_word(quantities.flags, "vanished") & sound(result))
+    gone = np.flatnonzero(has_word(quantities.flags, "vanished") & sound(result, quantities))
     if not gone.size:
         return []
     c, row = quantities.c_nc_umol_L, int(gone[-1])

@@ -61,7 +61,7 @@ def test_where_there_is_no_power_law_its_exponent_says_nothing():
 def test_less_interference_than_the_range_allows_is_beyond_it():
     hard = {"structure_factor": {"volume_fraction": [0.02, 0.3]}}
     model = Model.model_validate({"q_min": "0.1 1/nm", "q_max": "5 1/nm", "radius": ["1.5 nm", "3 nm"], **hard})
-    assert (words(curves([4.0] * 2, radius=2.2), model)[1] == "out_of_range").all()
+    assert (words(curves([1.0] * 2, radius=2.2), model)[1] == "out_of_range").all()
 
 
 def in_depth(exponent, d):
