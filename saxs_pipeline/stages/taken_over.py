@@ -88,7 +88,8 @@ class TakenOver:
     def _with_fraction(self, held: dict[int, Floats]) -> tuple[Floats, Floats]:
         """η = η_giver c/c_giver (k,) beside what is held, and ∂η/∂c (k,), 0 where η is at 0 or its largest value.
 
-        Newton steps in η: c itself rises with the η held, by 8η of it at q = 0. Less than no interference is none.
+        Newton steps in η: c itself rises with the η held, by 8 c η at q = 0. Past η = 1/8 not even the sign of a step
+        is sure, so that none is more than doubled. Less than no interference is none.
         """
         giver, limit = self.givers[0], self.model.limits[1][-1]
         per_c = giver.values[:, 3] / giver.values[:, 2]
@@ -114,7 +115,7 @@ class TakenOver:
             up, down = (model.expand(free, numbers, {**held, j: value + sign * step}) for sign in (1, -1))
             found[:, model.nonlinear, place] = ((up - down) / (2 * step)).T
         untied = replace(model, tied=())
-        sigma = np.where(np.isfinite(self.curves.intensity), self.curves.sigma, np.nan)[self.rows][:, self.inside]
+        sigma = CurveErrors.of(self.curves, self.rows, self.inside).sigma
         with np.errstate(invalid="ignore", divide="ignore"):
             weight = np.where(sigma > 0, 1 / (sigma * sigma), 0.0)
         for first in range(0, len(found), _ROWS):
