@@ -26,8 +26,9 @@ class FitParameter:
 
     error: standard error from the σ of the points, NaN where it has none (held, or not determined); systematic: of
     what moves the whole curve (scale, contrast, monitor, background's factor), 0 if nothing is stated; how: "fitted",
-    "fixed", or "tied: EXPRESSION"; limits: its accepted range; upper_limit: of a width that is not resolved, else NaN;
-    intervals: from profiles, () without; batch: what the fits of a whole series recorded for this frame, NaN without.
+    "fixed", "held at an end of its range", or "tied: EXPRESSION"; limits: its accepted range; upper_limit: of a width
+    that is not resolved, else NaN; intervals: from profiles, () without; batch: what the fits of a whole series
+    recorded for this frame, NaN without.
     """
 
     name: str

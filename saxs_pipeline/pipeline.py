@@ -19,22 +19,18 @@ from saxs_pipeline.quality import Quality
 from saxs_pipeline.reaction import Aliquots
 from saxs_pipeline.runfile import RunFile
 from saxs_pipeline.science import quality
-from saxs_pipeline.science.distributions import mean_volume
 from saxs_pipeline.science.orientation import turned
 from saxs_pipeline.science.population import simulate
-from saxs_pipeline.science.quantities import volume_fraction
 from saxs_pipeline.stages import degenerate, quantify, reduce
 from saxs_pipeline.stages.analyse import analyse
 from saxs_pipeline.stages.compare import compare
-from saxs_pipeline.stages.fit import POOR, at_limit, fit, poor, window
+from saxs_pipeline.stages.doubts import doubts
+from saxs_pipeline.stages.fit import fit, limit_words, poor, window
 from saxs_pipeline.stages.kinetic_problem import ROUGH_ETA
 from saxs_pipeline.stages.overlay import outside, overlay
 from saxs_pipeline.stages.refit import refit_weak
 from saxs_pipeline.stages.sizes import size_distributions
 from saxs_pipeline.types import BadInput, ChunkResult, Curves, FitTable, Provenance, Quantities, RunResult
-
-CROWDED = 0.01
-"""Volume fraction from which interference, S(0) ≈ 1 − 8η of hard spheres, is no longer small."""
 
 
 def process(plan: Plan, start: int, stop: int) -> ChunkResult:
@@ -58,11 +54,12 @@ def finish(plan: Plan, frames: ChunkResult, provenance: Provenance) -> RunResult
     settings = plan.config.model
     if settings is not None and fits is not None and model is not None:
         fits, model = refit_weak(curves, fits, model, settings)
-        fits = replace(
-            fits, flags=_flags(curves, fits, fits.flags), others=tuple(_flags(curves, fits, f) for f in fits.others)
-        )
+        inside = window(curves, settings)
+        limited = limit_words(curves, fits, model, inside)
+        flags = [_flags(curves, fits, own, limited) for own in (fits.flags, *fits.others)]
+        fits = replace(fits, flags=flags[0], others=tuple(flags[1:]))
         samples = settings.samples(plan.config.sample)
-        quantities, *more = quantify.quantify(fits, curves, samples, plan.energy_keV, window(curves, settings))
+        quantities, *more = quantify.quantify(fits, curves, samples, plan.energy_keV, inside)
         others = tuple((one.name, its) for one, its in zip(fits.model.populations[1:], more, strict=True))
     return RunResult(
         title=plan.config.title,
@@ -77,7 +74,7 @@ def finish(plan: Plan, frames: ChunkResult, provenance: Provenance) -> RunResult
             *plan.warnings,
             *times_doubts(plan),
             *_frame_warnings(plan, curves),
-            *_doubts(plan, curves, quantities),
+            *doubts(plan.model, curves, () if quantities is None else (quantities, *(one for _, one in others))),
         ),
         others=others,
         quality=judged,
@@ -148,63 +145,17 @@ def _with_notes(plan: Plan, curves: Curves, judged: Quality) -> Curves:
     return replace(curves, notes=tuple(notes))
 
 
-def _flags(curves: Curves, fits: FitTable, own: tuple[str, ...]) -> tuple[str, ...]:
+def _flags(curves: Curves, fits: FitTable, own: tuple[str, ...], limited: tuple[str, ...]) -> tuple[str, ...]:
     """Words of each frame joined by "|", with a population's own; "ok" if there is nothing to say."""
-    flags, badly, limited = [], poor(fits), at_limit(fits)
+    flags, badly = [], poor(fits)
     for k, problem in enumerate(curves.problems):
-        words = (
-            (problem.split(":")[0],)
-            if problem
-            else (own[k], "at_limit" if limited[k] else "", "poor_fit" if badly[k] else "")
-        )
+        words = (problem.split(":")[0],) if problem else (own[k], limited[k], "poor_fit" if badly[k] else "")
         flags.append(_joined_words(*words, curves.notes[k]) or "ok")
     return tuple(flags)
 
 
 def _joined_words(*words: str) -> str:
     return "|".join(word for word in words if word)
-
-
-def _doubts(plan: Plan, curves: Curves, quantities: Quantities | None) -> list[str]:
-    """What the results themselves say against the run file."""
-    if quantities is None:
-        return []
-    found = []
-    too_much = quantities.yield_.value - 3 * np.hypot(quantities.yield_.statistical, quantities.yield_.systematic) > 1
-    if too_much.any():
-        found.append(
-            f"the yield exceeds 100 % in {too_much.sum()} frames: check sample.cation_concentration, the contrast, "
-            "the thickness, the monitor and the dark"
-        )
-    if curves.usable.sum() > 1 and not np.isfinite(quantities.radius_nm.value).any():
-        found.append(
-            "no frame supports a radius: check model.radius and model.sigma, and that the background frames lie before "
-            "the crystals"
-        )
-    if crowded := _crowded(plan, quantities):
-        found.append(crowded)
-    chi2 = quantities.chi2_red[curves.usable]
-    if np.isfinite(chi2).any() and np.nanmedian(chi2) > POOR:
-        found.append(
-            f"median χ²_red {np.nanmedian(chi2):.3g}: the model does not describe the curves, or σ is too small, or "
-            "mask, orientation or beam centre are wrong"
-        )
-    return found
-
-
-def _crowded(plan: Plan, quantities: Quantities) -> str:
-    """Says if the crystals are so many that interference between them lowers what is taken for c."""
-    c, radius = quantities.c_nc_umol_L.value, quantities.radius_nm.value
-    if plan.model is None or plan.model.volume_fraction is not None or not np.isfinite(c * radius).any():
-        return ""
-    volume = mean_volume(radius, np.nan_to_num(quantities.sigma_nm.value) ** 2)
-    share = float(np.nanmax(volume_fraction(c, volume)))
-    if share < CROWDED:
-        return ""
-    return (
-        f"the crystals take {100 * share:.2g} % of the volume: interference lowers I(0), and c with it, by about "
-        f"{800 * share:.2g} %, more with their ligands; fit it with model.structure_factor"
-    )
 
 
 def _frame_warnings(plan: Plan, curves: Curves) -> list[str]:

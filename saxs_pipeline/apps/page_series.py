@@ -60,13 +60,14 @@ class SharedTable:
 
 def tabulate(result: RunResult) -> SeriesTable:
     """What the panels draw of a result: sound frames, weak ones hollow, upper limits of σ_r as triangles."""
-    curves, quantities, trusted = result.curves, result.quantities, sound(result)
+    curves, quantities = result.curves, result.quantities
+    trusted = sound(result, quantities)
     table = np.full((len(COLUMNS), curves.index.size), np.nan, dtype=np.float32)
     table[0], table[1] = curves.index, curves.time_s
     axis, highest = time_axis(result), _highest(result, trusted)
     if quantities is None:
         return SeriesTable(table, axis, {}, highest)
-    crystals, weak = independent(result), has_word(quantities.flags, "weak")
+    crystals, weak = independent(result, quantities), has_word(quantities.flags, "weak")
     limit = has_word(quantities.flags, "sigma_upper_limit")
     drawn = {
         "radius": (quantities.radius_nm, trusted, np.zeros_like(weak)),
@@ -96,7 +97,7 @@ def _columns(estimate: Estimate, rows: Bools, hollow: Bools, bars: Bools) -> Flo
 
 
 def _titles(result: RunResult, estimates: dict[str, Estimate]) -> dict[str, str]:
-    row = last_reported(result)
+    row = last_reported(result, result.quantities)
     if row is None:
         return {}
     return {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from saxs_pipeline.types import Bools, RunResult
+from saxs_pipeline.types import Bools, Quantities, RunResult
 
 MEANING = {
     "ok": "used as measured",
@@ -23,9 +23,11 @@ MEANING = {
     "few_pixels": "more than a tenth of the usual pixels hold no measurement",
     "exposure_nan": "the frame has no exposure, with which its dark is scaled",
     "background": "part of the background that is subtracted",
-    "weak": "c_NC below 5 standard errors: r and σ_r not reported, c_NC with the size of the first clearly good frame",
+    "weak": "c below 5 standard errors: r and σ_r not reported; c at a size taken over, or of the fit of both",
     "vanished": "of two populations, this one is no longer there: c below 5 standard errors at the size it had last",
+    "negative_amount": "c more than 5 standard errors below zero, which is no amount: too much is subtracted",
     "at_limit": "an exponent or volume fraction that is fitted says nothing here: it is held at an end of its range",
+    "out_of_range": "an exponent or volume fraction that is fitted lies beyond its range, at whose end it is held",
     "not_converged": "the fit did not converge: r and σ_r not reported",
     "negative_variance": "the fit wants σ_r² below zero, which is no size distribution: r and σ_r not reported",
     "poor_fit": "χ²_red above 2: the model does not describe the curve, the stated errors are too small",
@@ -59,17 +61,34 @@ def has_word(flags: Sequence[str], word: str) -> Bools:
     return np.array([having[flag] for flag in flags], dtype=bool)
 
 
-def sound(result: RunResult) -> Bools:
-    """Frames whose measurement and fit can be trusted, (n,): no problem, and no word but those that only inform."""
-    flags = frame_flags(result)
+def populations(result: RunResult) -> tuple[tuple[str, Quantities], ...]:
+    """Name and quantities of each population, "" as the name of a single one; () if nothing was fitted."""
+    if result.quantities is None:
+        return ()
+    named = result.others and result.fits is not None
+    first = result.fits.model.populations[0].name if named and result.fits is not None else ""
+    return (first, result.quantities), *result.others
+
+
+def sound(result: RunResult, one: Quantities | None = None) -> Bools:
+    """Frames whose measurement and fit can be trusted, (n,): no problem, and no word but those that only inform.
+
+    one: what counts is the fit of this population; without it that of any.
+    """
+    every = (one.flags,) if one is not None else tuple(q.flags for _, q in populations(result))
+    trusted = [_informing(flags) for flags in every or (frame_flags(result),)]
+    return np.asarray(result.curves.usable & np.any(trusted, axis=0))
+
+
+def _informing(flags: Sequence[str]) -> Bools:
+    """Where all words only inform, (n,)."""
     informs = {flag: _HARMLESS.issuperset(words(flag)) for flag in set(flags)}
-    trusted: Bools = result.curves.usable & np.array([informs[flag] for flag in flags], dtype=bool)
-    return trusted
+    return np.array([informs[flag] for flag in flags], dtype=bool)
 
 
-def independent(result: RunResult) -> Bools:
+def independent(result: RunResult, one: Quantities | None = None) -> Bools:
     """The sound frames, (n,), but those that the background was made of: their fit says nothing of the crystals."""
-    return sound(result) & ~has_word(frame_flags(result), "background")
+    return sound(result, one) & ~has_word(frame_flags(result), "background")
 
 
 def count_words(flags: Sequence[str]) -> list[tuple[str, int]]:

@@ -56,7 +56,7 @@ def draw_kinetics(result: RunResult) -> Drawing | None:
     if comparison is None or quantities is None:
         return None
     axis = time_axis(result)
-    shown = independent(result) & axis.visible
+    shown = independent(result, quantities) & axis.visible
     panels = [one for one in _panels(quantities, comparison) if (shown & np.isfinite(one.measured.value)).any()]
     if not panels or np.unique(axis.seconds[shown]).size < 2:
         return None

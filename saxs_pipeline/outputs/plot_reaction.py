@@ -54,7 +54,7 @@ def draw_reaction(result: RunResult) -> Drawing | None:
     if analysis is None or quantities is None:
         return None
     axis = time_axis(result)
-    shown = independent(result) & axis.visible
+    shown = independent(result, quantities) & axis.visible
     weak = has_word(quantities.flags, "weak")
     panels = [one for one in _panels(quantities, analysis) if (shown & np.isfinite(one.measured.value)).any()]
     if not panels or np.unique(axis.seconds[shown]).size < 2:

@@ -43,11 +43,12 @@ LABELS = {
 
 def draw_radius(result: RunResult) -> Drawing | None:
     """r(t) above σ_r(t); None where no frame supports a radius."""
-    quantities, row = result.quantities, last_reported(result)
+    quantities = result.quantities
+    row = None if quantities is None else last_reported(result, quantities)
     if quantities is None or row is None:
         return None
     axis = time_axis(result)
-    shown = sound(result) & axis.visible
+    shown = sound(result, quantities) & axis.visible
     limit = has_word(quantities.flags, "sigma_upper_limit")
     figure = new_figure(SINGLE_COLUMN_MM, 88)
     upper, lower = figure.subplots(2, 1, sharex=True)
@@ -135,7 +136,7 @@ def draw_concentration_yield(result: RunResult) -> Drawing | None:
     if quantities is None:
         return None
     flags = quantities.flags
-    shown = independent(result) & axis.visible
+    shown = independent(result, quantities) & axis.visible
     if not (shown & np.isfinite(quantities.c_nc_umol_L.value)).any():
         return None
     yield_ = percent(quantities.yield_)
@@ -144,7 +145,7 @@ def draw_concentration_yield(result: RunResult) -> Drawing | None:
         panels.append((yield_, "yield", "%", ORANGE))
     figure = new_figure(SINGLE_COLUMN_MM, 14 + 37 * len(panels))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    weak, row = has_word(flags, "weak"), last_reported(result)
+    weak, row = has_word(flags, "weak"), last_reported(result, quantities)
     for ax, (estimate, name, unit, color), letter in zip(axes, panels, "ab", strict=False):
         _band(ax, axis, estimate, shown & ~weak, color)
         draw_points(ax, axis, estimate, shown & ~weak, color)
@@ -167,7 +168,7 @@ def draw_concentration_yield(result: RunResult) -> Drawing | None:
 def _concentration_caption(result: RunResult, axis: TimeAxis, weak: Bools, panels: int) -> str:
     subject = "Concentration of nanocrystals c_NC (a) and yield (b)" if panels > 1 else "Concentration c_NC"
     hollow = (
-        f"Hollow: {int(weak.sum())} weak {plural('frame', int(weak.sum()))}, evaluated with the size of a later one: "
+        f"Hollow: {int(weak.sum())} weak {plural('frame', int(weak.sum()))}, evaluated with the size of another one: "
     )
     hollow += f"{'c_NC and yield are' if panels > 1 else 'c_NC is'} too low while the crystals still grow towards it. "
     return (

@@ -6,6 +6,7 @@ import numpy as np
 
 from saxs_pipeline.outputs.flags import has_word, sound
 from saxs_pipeline.outputs.numbers import estimate_text, percent, plus_minus
+from saxs_pipeline.science.limits import at_limit
 from saxs_pipeline.types import Bools, Floats, Quantities, RunResult
 
 _TERMS = {
@@ -43,6 +44,8 @@ def _terms(result: RunResult) -> list[tuple[str, Floats, Floats]]:
     if fits is None:
         return []
     errors = np.sqrt(np.diagonal(fits.covariance, axis1=1, axis2=2))
+    for name, held in at_limit(fits.model, fits.values, fits.free).items():
+        errors[held, fits.model.columns.index(name)] = np.nan  # not found, hence without an error
     names = [name for name in fits.model.columns if name in _TERMS]
     places = [fits.model.columns.index(name) for name in names]
     return [(name, fits.values[:, k], errors[:, k]) for name, k in zip(names, places, strict=True)]
@@ -60,7 +63,7 @@ def rows(result: RunResult) -> list[tuple[str, str]]:
         found += [(f"{name}: {what}", text) for what, text in _population_rows(result, quantities)]
     last = np.flatnonzero(sound(result) & np.isfinite(result.curves.time_s))
     for name, values, errors in _terms(result):
-        known = last[np.isfinite(values[last])] if last.size else last
+        known = last[np.isfinite(values[last] + errors[last])] if last.size else last
         if known.size:
             what, unit = _TERMS[name]
             found.append((what, plus_minus(float(values[known[-1]]), float(errors[known[-1]]), unit=unit)))
@@ -76,9 +79,10 @@ def named(result: RunResult, rows: list[tuple[str, str]]) -> list[tuple[str, str
 
 
 def _population_rows(result: RunResult, quantities: Quantities) -> list[tuple[str, str]]:
-    there = np.flatnonzero(present(quantities) & sound(result))
+    there = np.flatnonzero(present(quantities) & sound(result, quantities))
     if not there.size:
-        return [("seen", "in no frame: its c never reaches 5 standard errors")]
+        limit = "" if np.isfinite(quantities.c_nc_umol_L.value).any() else "; no limit to its c, for want of a size"
+        return [("seen", f"in no frame{limit}")]
     first, row = quantities.time_s[there[0]], int(there[-1])
     last = quantities.time_s[row]
     found = [("seen", f"from {first:.4g} s to {last:.4g} s, in {there.size} frames; values of the last one")]
@@ -95,7 +99,7 @@ def _population_rows(result: RunResult, quantities: Quantities) -> list[tuple[st
 
 def _end_rows(result: RunResult, quantities: Quantities) -> list[tuple[str, str]]:
     """What is said of a population that has vanished."""
-    gone = np.flatnonzero(has_word(quantities.flags, "vanished") & sound(result))
+    gone = np.flatnonzero(has_word(quantities.flags, "vanished") & sound(result, quantities))
     if not gone.size:
         return []
     c, row = quantities.c_nc_umol_L, int(gone[-1])

@@ -12,6 +12,7 @@ import numpy as np
 
 from saxs_pipeline.outputs import populations
 from saxs_pipeline.outputs.flags import count_words, frame_flags, has_word, independent, sound
+from saxs_pipeline.outputs.flags import populations as flagged
 from saxs_pipeline.outputs.numbers import estimate_text, percent, plus_minus
 from saxs_pipeline.outputs.size_tables import size_rows
 from saxs_pipeline.reaction import BuildUp, Comparison, KineticParameter, Phase, ScaledAliquots, SeriesAnalysis
@@ -246,11 +247,12 @@ def bracketed_scale(scaled: ScaledAliquots) -> str:
 
 
 def _frame_rows(result: RunResult) -> list[tuple[str, str]]:
-    curves, flags = result.curves, frame_flags(result)
-    bad = int((~sound(result)).sum())
-    rows = [("frames", f"{len(flags)}, of which {len(flags) - bad} sound and {bad} excluded")]
-    if counts := count_words(flags):
-        rows.append(("flagged", ", ".join(f"{word}: {n}" for word, n in counts)))
+    curves, every = result.curves, [(name, one.flags) for name, one in flagged(result)] or [("", frame_flags(result))]
+    number, bad = curves.index.size, int((~sound(result)).sum())
+    rows = [("frames", f"{number}, of which {number - bad} sound and {bad} excluded")]
+    for name, flags in every:
+        if counts := count_words(flags):
+            rows.append((f"{name}: flagged".removeprefix(": "), ", ".join(f"{word}: {n}" for word, n in counts)))
     times = curves.time_s[np.isfinite(curves.time_s)]
     if times.size:
         rows.append(("time", f"{times.min():.4g} s to {times.max():.4g} s after the time zero"))
@@ -259,9 +261,9 @@ def _frame_rows(result: RunResult) -> list[tuple[str, str]]:
 
 
 def _quantity_rows(result: RunResult, quantities: Quantities) -> list[tuple[str, str]]:
-    row = last_reported(result)
+    row = last_reported(result, quantities)
     if row is None:
-        return [("last reported frame", "none: no frame supports a radius")]
+        return [("last reported frame", "none: no frame supports a radius"), *_chi2_rows(result, quantities)]
     rows = [("last reported frame", f"{quantities.index[row]}, at {quantities.time_s[row]:.4g} s")]
     for name, estimate, unit in (
         ("radius r", quantities.radius_nm, "nm"),
@@ -271,20 +273,27 @@ def _quantity_rows(result: RunResult, quantities: Quantities) -> list[tuple[str,
     ):
         if np.isfinite(estimate.value[row]):
             rows.append((name, estimate_text(estimate, row, unit)))
+    return rows + _chi2_rows(result, quantities)
+
+
+def _chi2_rows(result: RunResult, quantities: Quantities) -> list[tuple[str, str]]:
     chi2 = quantities.chi2_red[independent(result) & np.isfinite(quantities.chi2_red)]
-    if chi2.size:
-        low, median, high = np.percentile(chi2, [5, 50, 95])
-        rows.append(("χ² reduced", f"median {median:.3f}, 5–95 % of the frames {low:.3f} to {high:.3f}"))
-    return rows
+    if not chi2.size:
+        return []
+    low, median, high = np.percentile(chi2, [5, 50, 95])
+    return [("χ² reduced", f"median {median:.3f}, 5–95 % of the frames {low:.3f} to {high:.3f}")]
 
 
-def last_reported(result: RunResult) -> int | None:
-    """Row of the last sound, well-fitted frame that has a radius and a spread with an error; None if there is none."""
-    if result.quantities is None:
-        return None
-    radius, spread = result.quantities.radius_nm, result.quantities.sigma_nm
-    described = ~has_word(frame_flags(result), "poor_fit")
-    reported = sound(result) & described & np.isfinite(radius.value + spread.value + spread.statistical)
+def last_reported(result: RunResult, one: Quantities | None = None) -> int | None:
+    """Row of the last sound, well-fitted frame that has a radius and a spread with an error; None if there is none.
+
+    one: of this population; without it of any.
+    """
+    reported = np.zeros(result.curves.index.size, dtype=bool)
+    for _, quantities in flagged(result) if one is None else (("", one),):
+        radius, spread = quantities.radius_nm, quantities.sigma_nm
+        known = np.isfinite(radius.value + spread.value + spread.statistical)
+        reported |= sound(result, quantities) & ~has_word(quantities.flags, "poor_fit") & known
     return int(np.flatnonzero(reported)[-1]) if reported.any() else None
 
 

@@ -9,6 +9,7 @@ from saxs_pipeline.science.batchfit import BatchFit, fit_frames
 from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.gram import Held
 from saxs_pipeline.science.joint import CurveErrors, factor_covariance
+from saxs_pipeline.science.limits import at_limit, beyond
 from saxs_pipeline.types import Bools, Curves, FitTable, Floats, Ints
 
 WEAK = 5.0
@@ -91,14 +92,14 @@ def drop_missing(curves: Curves, inside: Bools, model: CurveModel, result: Batch
 
     Where a second one improves χ² clearly although its c/σ_c is small, both stay: dropping it would bias the first. The
     same where no fit with one succeeds; such frames are not converged unless the fit with both is, with one of them at
-    5 standard errors at least.
+    5 standard errors at least. An amount below zero is no population, however well it describes the curve.
     """
     ratios = np.nan_to_num(np.stack([ratio(result.values, result.covariance, model, k) for k in (0, 1)]))
     lost = ~(result.converged & (ratios >= WEAK).all(axis=0))
     if not lost.any():
         return
     rows = np.flatnonzero(lost)
-    both = result.converged[rows] & (ratios[:, rows] >= WEAK).any(axis=0)
+    both = result.converged[rows] & (ratios[:, rows] >= WEAK).any(axis=0) & (ratios[:, rows] > 0).all(axis=0)
     result.converged[rows] = both
     best = np.where(both, result.chi2[rows] + THERE, np.inf)
     for k in (0, 1):
@@ -166,14 +167,19 @@ def poor(fits: FitTable) -> Bools:
     return np.asarray(fits.chi2_red > POOR + 5 * spread)
 
 
-def at_limit(fits: FitTable) -> Bools:
-    """Frames in which an exponent or a volume fraction could not be fitted, and is at an end of its range."""
-    found = np.zeros(len(fits.index), dtype=bool)
-    for name, ends in (("exponent", fits.model.power_law), ("volume_fraction", fits.model.volume_fraction)):
-        if ends is not None and ends[0] < ends[1]:
-            found |= fits.converged & ~fits.free[:, fits.model.columns.index(name)]
-    sized = [place for k in range(len(fits.model.populations)) for place in fits.model.places(k)[1:]]
-    return found & fits.free[:, sized].any(axis=1)
+def limit_words(curves: Curves, fits: FitTable, fitted: Floats, inside: Bools) -> tuple[str, ...]:
+    """For each frame "at_limit" where an exponent or a volume fraction is held at an end of its range because it says
+    nothing there, "out_of_range" where it says that it lies beyond (see `beyond`); else "". fitted (n, m): the curves.
+    """
+    words, model = np.full(len(fits.index), "", dtype="<U12"), CurveModel.of(fits.model)
+    for name, held in at_limit(fits.model, fits.values, fits.free).items():
+        rows = np.flatnonzero(held & curves.usable)
+        if rows.size:
+            errors = CurveErrors.of(curves, rows, inside)
+            residual = (curves.intensity - fitted)[rows][:, inside]
+            past = beyond(errors, residual, model, fits.values[rows], fits.free[rows], name)
+            words[rows] = np.where(past | (words[rows] == "out_of_range"), "out_of_range", "at_limit")
+    return tuple(map(str, words))
 
 
 def window(curves: Curves, settings: Model) -> Bools:

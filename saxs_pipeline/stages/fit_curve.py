@@ -18,6 +18,7 @@ from saxs_pipeline.model_spec import ModelSpec
 from saxs_pipeline.science.batchfit import BatchFit
 from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.joint import CurveErrors, factor_covariance
+from saxs_pipeline.science.limits import at_limit, beyond
 from saxs_pipeline.stages import posterior, profiles
 from saxs_pipeline.stages.fit import POOR, drop_missing, fit_rows
 from saxs_pipeline.types import BadInput, Bools, Curves, Floats, Uncertain
@@ -28,6 +29,10 @@ TOLERANCE = 1e-12
 SAME = 0.01
 """Standard errors by which lmfit and the batched fit may differ before that is said."""
 
+AT_LIMIT = "held at an end of its range"
+"""How an exponent or a volume fraction was found that the curve does not tell, or that lies beyond its range."""
+
+_KEYS = {"exponent": "power_law", "volume_fraction": "structure_factor.volume_fraction"}
 _OTHER_NAMES = ("background", "power_law", "exponent", "volume_fraction")
 
 
@@ -171,6 +176,7 @@ def fit_curve(
     problem = _problem(curve, window, model, batch, absolute=absolute)
     minimizer, result = _minimised(problem)
     fit = _collected(curve, window, problem, result)
+    notes += _limits_reached(curve, window, problem, batch)
     parameters = _with_systematic(fit, problem, result, systematic_rel)
     parameters = _beside(_with_limits(parameters, problem, batch), problem, recorded)
     parameters, lower = profiles.added(parameters, minimizer, result) if profiled else (parameters, ())
@@ -289,9 +295,13 @@ def _everywhere(inside: Floats, window: Bools) -> Floats:
 
 def _parameters(curve: Curves, problem: Problem, result: Any) -> tuple[FitParameter, ...]:
     tied, found = dict(problem.model.tied), []
+    reached = [
+        name for name, held in at_limit(problem.model, problem.start[None], problem.free[None]).items() if held[0]
+    ]
     for name, limits in zip(problem.names, problem.limits, strict=True):
         one = result.params[name]
         how = "fitted" if one.vary else f"tied: {tied[name]}" if name in tied else "fixed"
+        how = AT_LIMIT if name in reached else how
         error = math.nan if one.stderr is None or not (one.vary or name in tied) else float(one.stderr)
         found.append(FitParameter(name, _unit(name, curve.unit), float(one.value), error, how, limits))
     return tuple(found)
@@ -347,6 +357,22 @@ def _with_limits(parameters: tuple[FitParameter, ...], problem: Problem, batch: 
         unresolved = problem.widths[k] and problem.free[k] and s < 2 * error
         found.append(replace(one, upper_limit=math.sqrt(max(s, 0.0) + 2 * error)) if unresolved else one)
     return tuple(found)
+
+
+def _limits_reached(curve: Curves, window: Bools, problem: Problem, batch: BatchFit) -> list[str]:
+    """That an exponent or a volume fraction is held at an end of its range, and why."""
+    model, errors, found = problem.model, CurveErrors.of(curve, np.ones(1, dtype=bool), window), []
+    residual = curve.intensity[:, window] - batch.model
+    for name, held in at_limit(model, batch.values, batch.free).items():
+        if held[0]:
+            past = beyond(errors, residual, model, batch.values, batch.free, name)[0]
+            at = (
+                f"{name.replace('_', ' ')}: held at {batch.values[0, model.columns.index(name)]:g}, an end of its range"
+            )
+            found.append(
+                f"{at}; it lies beyond: widen model.{_KEYS[name]}" if past else f"{at}, for it says nothing here"
+            )
+    return found
 
 
 def _in_order(parameters: tuple[FitParameter, ...], model: CurveModel) -> tuple[FitParameter, ...]:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from saxs_pipeline.model_config import Model
 from saxs_pipeline.science.batchfit import BatchFit
 from saxs_pipeline.science.curvemodel import CurveModel
-from saxs_pipeline.science.joint import CurveErrors, factor_covariance
-from saxs_pipeline.stages.fit import WEAK, fit_rows, good, negative_variance, ratio, signal_to_noise, spread, window
+from saxs_pipeline.stages.fit import (
+    WEAK,
+    fit_rows,
+    good,
+    negative_variance,
+    poor,
+    ratio,
+    signal_to_noise,
+    spread,
+    window,
+)
+from saxs_pipeline.stages.taken_over import Giver, TakenOver
 from saxs_pipeline.types import Bools, Curves, FitTable, Floats, Ints
 
 CLEAR = 2 * WEAK
@@ -20,17 +30,20 @@ CLEAR = 2 * WEAK
 SHOULD_FIT = 20 * WEAK
 """c/σ_c at a given size (20 times better known than with the size free) from which a failed fit is a failure."""
 
+_STRANGE = frozenset({"outlier", "beam_lost"})
+"""Remarks on frames whose curve is perhaps not that of the sample."""
+
 
 def refit_weak(curves: Curves, fits: FitTable, fitted: Floats, settings: Model) -> tuple[FitTable, Floats]:
     """c of populations that are not good in a frame, with R₀ and s of a frame where they are.
 
     One population takes them from the first clearly good frame. Of two, each takes them from the clearly good frame
-    that is nearest, and the other one, where it can be told, is fitted anew beside it. Flags such frames "weak",
-    "vanished" where one of two is no longer there (c/σ_c < 5 at the size held); or "not_converged" or
-    "negative_variance" where the signal is there, and the free fit failed all the same. fitted (n, m): the fitted
-    curves, returned with those of the second pass.
+    that is nearest, and the other one, where it can be told, is fitted anew beside it; where that fails, neither tells
+    its size. Flags such frames "weak", "vanished" where one of two is no longer there (c/σ_c < 5 at the size held),
+    "negative_amount" where c is below zero by as much; or "not_converged" or "negative_variance" where the signal is
+    there, and the free fit failed all the same. fitted (n, m): the fitted curves, returned with those of the second
+    pass.
     """
-    model = CurveModel.of(fits.model)
     model = CurveModel.of(fits.model)
     strong = np.stack([good(fits, k) for k in range(len(model.populations))])
     several = len(strong) > 1
@@ -38,29 +51,60 @@ def refit_weak(curves: Curves, fits: FitTable, fitted: Floats, settings: Model) 
     again = ~known & curves.usable
     if bool(strong[:, curves.usable].all()):
         return fits, fitted
-    table = replace(fits, **{name: getattr(fits, name).copy() for name in ("values", "covariance", "free", "chi2_red")})
-    second = _Second(curves, table, fitted.copy(), window(curves, settings), model, _givers(fits, strong))
+    changed = ("values", "covariance", "free", "chi2_red", "converged")
+    table = replace(fits, **{name: getattr(fits, name).copy() for name in changed})
+    givers = _givers(curves, fits, strong)
+    second = _Second(curves, table, fitted.copy(), window(curves, settings), model, givers)
     neither = again & ~strong.any(axis=0)
     if several and neither.any():
         second.try_one(neither, strong)
     ratios = np.zeros(strong.shape)
-    for pattern in np.unique(strong[:, again], axis=1).T:
+    for pattern in np.unique(strong[:, again & strong.any(axis=0)], axis=1).T:
         second.fit(again & (strong == pattern[:, None]).all(axis=0), pattern, ratios)
-    words = tuple(_words(fits, k, known, strong[k] | ~curves.usable, ratios[k]) for k in range(len(strong)))
-    return replace(table, flags=words[0], others=words[1:]), second.fitted
+    lost = again & strong.any(axis=0) & ~table.converged
+    strong[:, lost] = False
+    second = replace(second, givers=_givers(curves, table, strong))
+    second.fit(again & ~strong.any(axis=0), np.zeros(len(strong), dtype=bool), ratios)
+    words = [
+        np.where(lost, "not_converged", second.words(fits, k, known, strong[k] | ~curves.usable, ratios[k]))
+        for k in range(len(strong))
+    ]
+    flags = [tuple(map(str, one)) for one in words]
+    return replace(table, flags=flags[0], others=tuple(flags[1:])), second.fitted
 
 
-def _givers(fits: FitTable, strong: Bools) -> list[Ints]:
+def _position(curves: Curves) -> Floats:
+    """Where each frame stands in the series, (n,): its time, or its place where not all times are known."""
+    timed = np.isfinite(curves.time_s).all()
+    return np.asarray(curves.time_s if timed else np.arange(len(curves.index), dtype=float))
+
+
+def _givers(curves: Curves, fits: FitTable, strong: Bools) -> list[Ints]:
     """For each population the frame (n,) that gives its size to each frame; empty where no frame can."""
-    found = []
+    position, found = _position(curves), []
     for k, frames in enumerate(strong):
-        clear = frames & (signal_to_noise(fits, k) >= CLEAR)
-        some = np.flatnonzero(clear if clear.any() else frames)
-        if len(strong) == 1 or not some.size:
+        some = _candidates(curves, fits, frames & curves.usable, signal_to_noise(fits, k) >= CLEAR)
+        some = some[np.argsort(position[some], kind="stable")]
+        if len(strong) == 1:
             some = some[:1]
-        nearest = np.abs(np.arange(len(frames))[:, None] - some).argmin(axis=1) if some.size else np.zeros(0, int)
-        found.append(some[nearest])
+        halfway = 0.5 * (position[some][1:] + position[some][:-1])
+        found.append(some[np.searchsorted(halfway, position)] if some.size else some)
     return found
+
+
+def _candidates(curves: Curves, fits: FitTable, able: Bools, clear: Bools) -> Ints:
+    """The frames among those that are able to give a size which are best at it.
+
+    Those are clear, nothing is remarkable about them, and the model describes them. A poor fit of a clear frame is
+    better than one that is just above the limit, and either better than a bubble.
+    """
+    spotless = np.array([not note for note in curves.notes], dtype=bool)
+    strange = np.array([not _STRANGE.isdisjoint(note.split("|")) for note in curves.notes], dtype=bool)
+    badly = poor(fits)
+    for choice in (clear & spotless & ~badly, clear & ~strange & ~badly, clear & ~strange, ~strange, clear):
+        if (able & choice).any():
+            return np.flatnonzero(able & choice)
+    return np.flatnonzero(able)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +130,12 @@ class _Second:
         for k, other in ((0, 1), (1, 0)):
             if not (self.givers[k].size and self.givers[other].size):
                 continue
-            sizes = [2 * k, 2 * k + 1]
             start = values.copy()
-            lost = ~self.model.holds(start.T, tuple(sizes), wide=False)
+            lost = ~self.model.holds(start.T, (2 * k, 2 * k + 1), wide=False)
             start[lost] = self._given(rows)[lost]
-            one = self._at(self._held(rows, [other], everything=False), rows, start)
+            giver = self.table.values[self.givers[other][rows]]
+            held = {2 * other + j: giver[:, place] for j, place in enumerate(self.model.places(other)[1:])}
+            one = fit_rows(self.curves, rows, self.inside, self.model, held=held, start=start)
             ratios = np.nan_to_num(ratio(one.values, one.covariance, self.model, k))
             clear = one.converged & (ratios >= best)
             best[clear], winner[clear] = ratios[clear], k
@@ -108,102 +153,84 @@ class _Second:
             found[:, sizes] = self.table.values[self.givers[k][rows]][:, columns]
         return found
 
-    def _held(self, rows: Bools, populations: list[int], *, everything: bool) -> dict[int, Floats]:
-        """Nonlinear parameters taken over, by number; with `everything` also exponent and volume fraction."""
-        held = {}
-        for k in populations:
-            for j in (2 * k, 2 * k + 1):
-                held[j] = self.table.values[self.givers[k][rows], self.model.nonlinear[j]]
-        if everything:
-            for j in range(2 * len(self.givers), len(self.model.nonlinear)):
-                held[j] = self.table.values[self.givers[populations[0]][rows], self.model.nonlinear[j]]
-        return held
-
-    def _at(self, held: dict[int, Floats], rows: Bools, start: Floats) -> BatchFit:
-        return fit_rows(self.curves, rows, self.inside, self.model, held=held, start=start)
+    def _start(self, rows: Bools, population: int, model: CurveModel, columns: Ints) -> Floats:
+        """Where to start, (k, j): from the first fit; an exponent or fraction that is none from the giver's."""
+        places = columns[list(model.nonlinear)]
+        start = self.table.values[rows][:, places]
+        given = self.table.values[self.givers[population][rows]][:, places]
+        for j in range(2 * len(model.populations), len(places)):
+            lost = ~model.holds(start.T, (j,), wide=False)
+            start[lost, j] = given[lost, j]
+        return start
 
     def fit(self, rows: Bools, strong: Bools, ratios: Floats) -> None:
-        """Fit these rows, in which the populations `strong` (k,) are good, with the others held at sizes given."""
+        """Fit these rows, in which the populations `strong` (k,) are good, with the others held at sizes given.
+
+        Only sizes are taken over: an exponent is the frame's own, a volume fraction goes with c.
+        """
         weak = [k for k, is_strong in enumerate(strong) if not is_strong]
         known = [k for k in weak if self.givers[k].size]
         if not known and any(strong):
             return  # the other one is nowhere in this series: the fit without it stands
+        model, columns = self.model, np.arange(len(self.model.columns))
+        if known and len(known) < len(weak):  # the other one is nowhere in this series
+            model = CurveModel.of(self.model.alone(known[0]))
+            columns = np.array(self.model.columns_of(model, known[0]))
+        start = self._start(rows, known[0], model, columns) if known else np.empty(0)
+        if not any(strong):
+            self.forget(rows)
         if not known:
-            self.table.values[rows] = self.table.covariance[rows] = self.fitted[rows] = np.nan
-            self.table.free[rows] = False
             return
-        if len(known) < len(weak):
-            self._alone(rows, known[0], ratios)
-            return
-        start = self.table.values[rows][:, self.model.nonlinear]
-        held = self._held(rows, known, everything=not any(strong))
-        result = self._at(held, rows, start)
-        moved = self._moved_by_sizes(lambda sizes: self._at(sizes, rows, start).values, held, rows, known)
-        self._store(rows, result, moved, self.model, np.arange(len(self.model.columns)))
-        for k in known:
-            ratios[k, rows] = ratio(result.values, result.covariance, self.model, k)
+        givers = [self._giver(k, model.populations.index(self.model.populations[k]), rows) for k in known]
+        taken = TakenOver(self.curves, rows, self.inside, model, givers, start)
+        fraction = model.volume_fraction
+        fitted = fraction is not None and fraction[0] < fraction[1]
+        result, covariance = taken.fit(proportional=fitted and not any(strong))
+        self._store(rows, result, covariance, columns, sized=any(strong))
+        for k, giver in zip(known, givers, strict=True):
+            found = ratio(result.values, result.covariance, model, giver.population)
+            ratios[k, rows] = np.where(result.converged, found, 0.0)
 
-    def _alone(self, rows: Bools, population: int, ratios: Floats) -> None:
-        """Fit with one population, at a size given, in a series where the other one is nowhere."""
-        alone = CurveModel.of(self.model.alone(population))
-        columns = np.array(self.model.columns_of(alone, population))
-        whole = self._held(rows, [population], everything=True)
-        numbers = {j: self.model.nonlinear.index(columns[place]) for j, place in enumerate(alone.nonlinear)}
-        start = np.zeros((np.count_nonzero(rows), len(alone.nonlinear)))
+    def _giver(self, population: int, number: int, rows: Bools) -> Giver:
+        """What these rows take over of a population, which is this one of the model they are fitted with."""
+        frames, names = self.givers[population][rows], self.model.columns
+        c, radius, s = self.model.places(population)
+        places = [radius, s, c, *(names.index(name) for name in names if name == "volume_fraction")]
+        covariance = self.table.covariance[frames][:, places][:, :, places]
+        return Giver(number, self.table.values[frames][:, places], covariance)
 
-        def at(sizes: dict[int, Floats]) -> BatchFit:
-            held = {j: sizes[number] for j, number in numbers.items()}
-            return fit_rows(self.curves, rows, self.inside, alone, held=held, start=start)
+    def _store(self, rows: Bools, result: BatchFit, covariance: Floats, columns: Ints, *, sized: bool) -> None:
+        """Put the fits that converged into the table."""
+        done = result.converged
+        if sized:
+            self.table.converged[rows] = done
+        where = np.flatnonzero(rows)[done]
+        self.table.values[np.ix_(where, columns)] = result.values[done]
+        self.table.covariance[np.ix_(where, columns, columns)] = covariance[done]
+        self.table.free[np.ix_(where, columns)] = result.free[done]
+        self.table.chi2_red[where], self.fitted[where] = result.chi2_red[done], spread(result.model[done], self.inside)
 
-        result = at(whole)
-        moved = self._moved_by_sizes(lambda sizes: at(sizes).values, whole, rows, [population])
-        self.table.values[rows] = self.table.covariance[rows] = np.nan
+    def forget(self, rows: Bools) -> None:
+        """Frames of which nothing can be told."""
+        self.table.values[rows] = self.table.covariance[rows] = self.fitted[rows] = np.nan
         self.table.free[rows] = False
-        self._store(rows, result, moved, alone, columns)
-        ratios[population, rows] = ratio(result.values, result.covariance, alone, 0)
 
-    def _moved_by_sizes(
-        self, values_at: Callable[[dict[int, Floats]], Floats], held: dict[int, Floats], rows: Bools, known: list[int]
-    ) -> Floats:
-        """What the covariance of the sizes taken over means for the parameters: J · covariance · Jᵀ, (k, p, p).
+    def words(self, first: FitTable, population: int, known: Bools, strong: Bools, ratios: Floats) -> NDArray[np.str_]:
+        """The word of each frame for one population, "" where it is good (`strong`).
 
-        J by central differences, a hundredth of a standard error to either side.
+        first: the table before this pass; known (n,): where a fit with all populations stands, in which this one may be
+        weak; ratios (n,): c/σ_c at the size held.
         """
-        total: Floats | float = 0.0
-        for k in known:
-            columns = [self.model.nonlinear[2 * k], self.model.nonlinear[2 * k + 1]]
-            given = self.table.covariance[self.givers[k][rows]][:, columns][:, :, columns]
-            slopes = []
-            for i in (0, 1):
-                step = 0.01 * np.sqrt(given[:, i, i])
-                up, down = (values_at(held | {2 * k + i: held[2 * k + i] + sign * step}) for sign in (1, -1))
-                slopes.append((up - down) / np.where(step > 0, 2 * step, 1.0)[:, None])
-            jacobian = np.stack(slopes, axis=-1)
-            total = total + np.einsum("nik,nkl,njl->nij", jacobian, given, jacobian)
-        return np.asarray(total)
-
-    def _store(self, rows: Bools, result: BatchFit, moved: Floats, model: CurveModel, columns: Ints) -> None:
-        errors = CurveErrors.of(self.curves, rows, self.inside)
-        covariance = result.covariance + moved + factor_covariance(errors, result.values, model, result.free)
-        where = np.flatnonzero(rows)
-        self.table.values[np.ix_(where, columns)] = result.values
-        self.table.covariance[np.ix_(where, columns, columns)] = covariance
-        self.table.free[np.ix_(where, columns)] = result.free
-        self.table.chi2_red[rows], self.fitted[rows] = result.chi2_red, spread(result.model, self.inside)
-
-
-def _words(fits: FitTable, population: int, known: Bools, strong: Bools, ratios: Floats) -> tuple[str, ...]:
-    """The word of each frame for one population, "" where it is good.
-
-    known (n,): where a fit with all populations stands, in which this one may be weak.
-    """
-    negative = negative_variance(fits, population)
-    failed = np.where(negative, "negative_variance", np.where(fits.converged, "weak", "not_converged"))
-    there = np.flatnonzero(good(fits, population) | known)
-    clear = ratios > SHOULD_FIT if there.size else ~fits.converged  # without a good frame only the fit itself tells
-    weak = np.full(len(strong), "weak", dtype="<U20")
-    if fits.others and there.size:
-        gone = (np.arange(len(strong)) > there[-1]) & (ratios < WEAK)
-        weak[gone] = "vanished"
-    words = np.where(strong, "", np.where(clear & ~known, failed, weak))
-    return tuple(map(str, words))
+        failed = np.where(first.converged, "weak", "not_converged").astype("<U20")
+        failed[negative_variance(first, population)] = "negative_variance"
+        there, position = good(first, population) | known, _position(self.curves)
+        with np.errstate(invalid="ignore"):
+            clear = np.where(known, signal_to_noise(first, population) >= WEAK, ratios > SHOULD_FIT)
+            below = signal_to_noise(self.table, population) <= -WEAK
+        if not there.any():  # then only the fit itself tells
+            clear = ~first.converged
+        weak = np.full(len(strong), "weak", dtype="<U20")
+        if first.others and there.any():
+            weak[(position > position[there].max()) & (ratios < WEAK)] = "vanished"
+        weak[below] = "negative_amount"
+        return np.where(strong, "", np.where(clear, failed, weak))
