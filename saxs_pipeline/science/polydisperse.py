@@ -149,6 +149,7 @@ def integrate(
 
     parameter (n,): one of K's own for each frame; without it there is no fourth result. Distributions with σ_R/R₀ above
     `broadest`, which only the way to a minimum meets, and what turns by more than most_turns, are not followed further.
+    Frames without a size, NaN, have NaN.
 
     Trapezoidal in the standard deviate, which for such integrands converges faster than any power of the step
     (Trefethen & Weideman 2014, SIAM Rev. 56, 385). The rule of a frame depends on nothing but its own (R₀, s) and q.
@@ -160,7 +161,10 @@ def integrate(
     turns = _turns(q.max() * np.abs(radius_nm), relative, growing=rule is not gaussian_rule)
     step, reach = _extents(np.where(variance_nm2 > 0, np.minimum(turns, most_turns), turns), relative)
     group = np.stack([step, reach, variance_nm2 < 0])
-    for one in np.unique(group, axis=1).T:
+    sized = np.isfinite(group[:2]).all(axis=0) & np.isfinite(own)
+    for total in totals:
+        total[~sized] = np.nan
+    for one in np.unique(group[:, sized], axis=1).T:
         rows = np.flatnonzero((group == one[:, None]).all(axis=0))
         deviates = one[0] * np.arange(-math.ceil(_REACH / one[0]), math.ceil(one[1] / one[0]) + 1)
         nodes = (gaussian_rule if one[2] else rule)(deviates, radius_nm[rows], variance_nm2[rows])

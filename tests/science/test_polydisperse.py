@@ -151,6 +151,16 @@ def test_no_row_of_an_integral_depends_on_the_others():
             np.testing.assert_array_equal(a[0], b[k])
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_frame_without_a_size_has_no_curve_and_leaves_the_others_alone(name):
+    q, radius, variance = np.linspace(0.1, 5, 40), np.array([2.2, np.nan, 1.5]), np.array([0.02, 0.02, np.nan])
+    found = hindered(name, q, radius, variance, np.array([0.1, 0.1, 0.1]), 0.5)
+    alone = hindered(name, q, radius[:1], variance[:1], np.array([0.1]), 0.5)
+    for part, other in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(part[0], other[0])
+        assert np.isnan(part[1:]).all()
+
+
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.3, 0.5])
 def test_hard_spheres_equal_sasmodels(fraction):
     from sasmodels.core import load_model
