@@ -45,7 +45,7 @@ def cross_check(request: Request, say: Callable[[str], None]) -> tuple[list[tupl
     check_free(folder, cross_check_files.FILES, cross_check_files.MADE_BY, path)
     curve, own = result.curves.rows(np.arange(len(result.curves.index)) == row), sizes.rows([row])
     with staged(folder) as staging:  # a folder that cannot be written fails at once
-        say(f"{request.repetitions} repetitions of {request.contributions} spheres with McSAS3; this takes a minute, or some")
+        say(f"McSAS3: {request.repetitions} repetitions of {request.contributions} spheres; this can take minutes")
         with terminal.frame_progress(request.repetitions, text="repetitions") as advance:
             other = montecarlo.monte_carlo(
                 curve, own, repetitions=request.repetitions, contributions=request.contributions, advance=advance
