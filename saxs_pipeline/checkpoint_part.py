@@ -41,7 +41,8 @@ _SIZES = {f"sizes_{name}": "nk" for name in PER_FRAME} | {
     "sizes_errors": "nv",
     "sizes_shape": "ns",
 }
-_SIZE_GROUND = {"sizes_radius_nm": "k", "sizes_bin_nm": "k", "sizes_scale_rel": "", "sizes_absolute": ""}
+_SIZE_SCALARS = {f"sizes_{name}": "" for name in ("scale_rel", "absolute", "q_min", "q_max", "factor")}
+_SIZE_GROUND = {"sizes_radius_nm": "k", "sizes_bin_nm": "k", **_SIZE_SCALARS}
 _GROUND = {**_PER_BIN, **_SCALARS, **_SIZE_GROUND}
 _SHAPES = {**_GROUND, **_CURVES, **_FITS, **_MODEL, **_SIZES}
 _TYPES: Mapping[str, Any] = {"n_points": np.int64, "converged": np.bool_, "free": np.bool_}
@@ -141,7 +142,8 @@ def _sizes_in(part: Part) -> SizeDistributions | None:
     if "sizes_values" not in part.arrays:
         return None
     numbers: dict[str, Any] = {name[6:]: part.arrays[name] for name in (*_SIZES, *_SIZE_GROUND)}
-    numbers |= {"scale_rel": float(numbers["scale_rel"]), "absolute": bool(numbers["absolute"])}
+    numbers |= {name[6:]: float(part.arrays[name]) for name in _SIZE_SCALARS}
+    numbers["absolute"] = bool(numbers["absolute"])
     return SizeDistributions(flags=part.words["size_flags"], **numbers)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
-from saxs_pipeline.types import Bools, Floats
+from saxs_pipeline.types import Bools, Floats, Ints
 
 SIZE_COLUMNS = ("mean_nm", "number_mean_nm", "width_nm", "volume_fraction", "background_1_mm")
 """Columns of SizeDistributions.values and errors: volume-weighted mean radius, number-weighted mean radius, standard
@@ -38,7 +39,8 @@ class SizeDistributions:
     - `not_measured`: too few points; all is NaN
 
     absolute: whether the fractions are such, and not in an arbitrary unit; scale_rel: their relative systematic
-    uncertainty, one for all frames.
+    uncertainty, one for all frames. q_min, q_max: what was inverted, 1/nm; factor: `formfactors.intensity_factor` of
+    the contrast, 1 where the unit is arbitrary; NaN where they are not known, as in files of earlier versions.
     """
 
     radius_nm: Floats
@@ -51,6 +53,9 @@ class SizeDistributions:
     flags: tuple[str, ...]
     scale_rel: float = 0.0
     absolute: bool = False
+    q_min: float = math.nan
+    q_max: float = math.nan
+    factor: float = math.nan
 
     def value(self, column: str) -> Floats:
         """One of SIZE_COLUMNS or SHAPE_COLUMNS, (n,)."""
@@ -78,6 +83,90 @@ class SizeDistributions:
         return replace(parts[0], **stacked, flags=tuple(flag for p in parts for flag in p.flags))
 
 
-_NOT = ("radius_nm", "bin_nm", "flags", "scale_rel", "absolute")
+_NOT = ("radius_nm", "bin_nm", "flags", "scale_rel", "absolute", "q_min", "q_max", "factor")
 PER_FRAME = tuple(f.name for f in fields(SizeDistributions) if f.name not in _NOT)
 """Arrays of SizeDistributions with one row per frame."""
+
+
+@dataclass(frozen=True, eq=False)
+class MonteCarlo:
+    """n repetitions of a Monte Carlo fit to one curve, each by k spheres of equal volume fraction and a constant.
+
+    radius_nm (n, k); fraction (n,) of each sphere, in the unit of the distribution it is compared with; background (n,)
+    in that of the curve; chi2 (n,) per point, which was to fall to `target`; moves (n,): tried radii; points: of the
+    curve; seconds: for all repetitions.
+    """
+
+    radius_nm: Floats
+    fraction: Floats
+    background: Floats
+    chi2: Floats
+    moves: Ints
+    target: float
+    points: int
+    seconds: float
+    version: str
+
+    @property
+    def mean_nm(self) -> Floats:
+        """Volume-weighted mean radius of each repetition, (n,)."""
+        return np.asarray(self.radius_nm.mean(axis=1))
+
+    @property
+    def width_nm(self) -> Floats:
+        """Standard deviation of each repetition's volume-weighted distribution, (n,)."""
+        return np.asarray(self.radius_nm.std(axis=1))
+
+    @property
+    def volume(self) -> Floats:
+        """Total volume fraction of each repetition, (n,)."""
+        return np.asarray(self.fraction * self.radius_nm.shape[1])
+
+    def density(self, radius_nm: Floats) -> Floats:
+        """Volume fraction per nm of each repetition, (n, bins), in bins whose edges lie midway between the radii."""
+        step = np.diff(radius_nm)
+        middle = radius_nm[:-1] + step / 2
+        edges = np.concatenate([[radius_nm[0] - step[0] / 2], middle, [radius_nm[-1] + step[-1] / 2]])
+        counts = np.array([np.histogram(row, edges)[0] for row in self.radius_nm])
+        return np.asarray(self.fraction[:, None] * counts / np.diff(edges))
+
+
+@dataclass(frozen=True, eq=False)
+class CrossCheck:
+    """The size distribution of one frame (one row), by regularised inversion and by Monte Carlo.
+
+    source: where the curve is from; frame: its number; unit: of the curve.
+    """
+
+    source: str
+    frame: int
+    unit: str
+    sizes: SizeDistributions
+    other: MonteCarlo
+
+    @property
+    def difference_nm(self) -> float:
+        """Of the mean radii: Monte Carlo's mean over the repetitions less that of the inversion."""
+        return float(self.other.mean_nm.mean() - self.sizes.value("mean_nm")[0])
+
+    @property
+    def combined_nm(self) -> float:
+        """Standard error of the inversion's mean radius and scatter of the repetitions' means, in quadrature."""
+        return math.hypot(float(self.sizes.error("mean_nm")[0]), float(self.other.mean_nm.std(ddof=1)))
+
+    @property
+    def small(self) -> Bools:
+        """Monte Carlo's spheres (n, k) below half the inversion's mean radius, where volume scatters little."""
+        return np.asarray(self.other.radius_nm < 0.5 * self.sizes.value("mean_nm")[0])
+
+    @property
+    def mean_without_small_nm(self) -> Floats:
+        """Mean radius of each repetition without its small spheres, (n,); NaN where it has no others."""
+        large = ~self.small
+        with np.errstate(invalid="ignore"):
+            return np.asarray((self.other.radius_nm * large).sum(axis=1) / large.sum(axis=1))
+
+    @property
+    def agree(self) -> bool:
+        """Whether the means differ by no more than two of `combined_nm`."""
+        return abs(self.difference_nm) <= 2 * self.combined_nm

@@ -77,7 +77,8 @@ def _sizes(frames: list[int]) -> SizeDistributions:
         for k, (name, width) in enumerate(widths.items())
     }
     flags = tuple(WORDS[frame % len(WORDS)] for frame in frames)
-    return SizeDistributions(radius, np.gradient(radius), flags=flags, scale_rel=0.1, absolute=True, **bits)
+    ground = {"scale_rel": 0.1, "absolute": True, "q_min": 1 / 7, "q_max": 5.0, "factor": 1 / 3}
+    return SizeDistributions(radius, np.gradient(radius), flags=flags, **ground, **bits)
 
 
 def _numbers(frame: int) -> np.ndarray:

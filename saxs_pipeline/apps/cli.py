@@ -238,6 +238,28 @@ def fit(**arguments: Any) -> None:
         say_where(folder)
 
 
+@main.command("cross-check")
+@click.argument("run_nxs", type=_FILE)
+@click.option("--frame", type=click.IntRange(min=0), help="Default: the last that has a size distribution.")
+@click.option(
+    "--repetitions", type=click.IntRange(min=2), default=10, show_default=True, help="Of the Monte Carlo fit."
+)
+@click.option("--contributions", type=click.IntRange(min=10), default=300, show_default=True, help="Spheres in each.")
+@click.option("--out", type=_FILE, help="Folder for cross_check.json, .dat and the figure; default: beside RUN_NXS.")
+def cross_check(**arguments: Any) -> None:
+    """Hold the size distribution of one frame of RUN_NXS (results/run.nxs) against McSAS3, a Monte Carlo method.
+
+    Same curve, errors, range of q and radii, another method. Needs saxs-pipeline[montecarlo].
+    """
+    with clear_errors():
+        from saxs_pipeline.apps import cross_check as checking
+        from saxs_pipeline.apps import terminal
+
+        rows, folder = checking.cross_check(checking.Request(**arguments), note)
+        terminal.print_rows(rows)
+        say_where(folder)
+
+
 @main.command()
 @click.argument("file", type=_FILE)
 def inspect(file: Path) -> None:

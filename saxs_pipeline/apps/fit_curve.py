@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from saxs_pipeline.model_config import Model
 from saxs_pipeline.model_spec import ModelSpec, SigmaQ
 from saxs_pipeline.outputs import fit_files, nexus
 from saxs_pipeline.outputs.flags import frame_flags
-from saxs_pipeline.outputs.folder import staged
+from saxs_pipeline.outputs.folder import check_free, staged
 from saxs_pipeline.outputs.plot_style import seconds_text
 from saxs_pipeline.outputs.tables import factors_left_out, last_reported
 from saxs_pipeline.runfile import RunFile
@@ -70,7 +69,7 @@ def fit(request: Request) -> tuple[Rows, Path]:
     """
     task = _of_run(request) if read_head(request.curve).startswith(b"\x89HDF") else _of_text(request)
     folder = request.curve.parent / f"fit_{task.stem}" if request.out is None else request.out
-    _check_free(folder, request.curve)
+    check_free(folder, fit_files.FILES, fit_files.MADE_BY, request.curve)
     with staged(folder) as staging:  # a folder that cannot be written fails at once
         try:
             found = fit_curve(
@@ -89,19 +88,6 @@ def fit(request: Request) -> tuple[Rows, Path]:
         found = replace(found, notes=(*found.notes, *factors_left_out(task.curve)))
         fit_files.write_fit(found, staging)
     return fit_files.rows(found), folder
-
-
-def _check_free(folder: Path, curve: Path) -> None:
-    """Raise BadInput where files of other origin, or the curve itself, would be overwritten."""
-    there = [folder / name for name in fit_files.FILES if (folder / name).exists()]
-    if any(path.samefile(curve) for path in there):
-        raise BadInput(f"{curve} would be overwritten; choose another folder with --out")
-    try:
-        ours = json.loads((folder / "fit.json").read_bytes()).get("made_by") == fit_files.MADE_BY
-    except (OSError, ValueError, AttributeError):
-        ours = False
-    if there and not ours:
-        raise BadInput(f"{there[0]} is in the way and not of this command; choose another folder with --out")
 
 
 # --- a frame of a run ------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -53,6 +53,22 @@ def staged(folder: Path) -> Iterator[Path]:
         _in_use.difference_update(own)
         if created and folder.exists() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def check_free(folder: Path, names: Sequence[str], made_by: str, source: Path) -> None:
+    """Raise BadInput where files of other origin, or what a command reads, would be overwritten.
+
+    names: what the command writes; of the first, a JSON, `made_by` says whose files they are.
+    """
+    there = [folder / name for name in names if (folder / name).exists()]
+    if any(path.samefile(source) for path in there):
+        raise BadInput(f"{source} would be overwritten; choose another folder with --out")
+    try:
+        ours = json.loads((folder / names[0]).read_bytes()).get("made_by") == made_by
+    except (OSError, ValueError, AttributeError):
+        ours = False
+    if there and not ours:
+        raise BadInput(f"{there[0]} is in the way and not of this command; choose another folder with --out")
 
 
 def recover(folder: Path) -> None:

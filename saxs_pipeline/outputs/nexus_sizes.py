@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import h5py
@@ -16,6 +17,8 @@ _DENSITIES = {
     "density_errors": "density_err",
 }
 """Name in the file, field of SizeDistributions; (n, k)."""
+_GROUND = ("q_min", "q_max", "factor")
+"""Attributes and fields alike: 1/nm, 1/nm, and 1/mm per µmol/L and nm⁶; not in files of earlier versions."""
 
 
 def write(entry: h5py.Group, sizes: SizeDistributions, curves: Curves) -> None:
@@ -35,6 +38,8 @@ def write(entry: h5py.Group, sizes: SizeDistributions, curves: Curves) -> None:
     group["time"], group["frame"] = entry["curves/time"], entry["curves/frame"]
     group.attrs["scale_relative_uncertainty"] = sizes.scale_rel
     group.attrs["absolute"] = sizes.absolute
+    for name in _GROUND:
+        group.attrs[name] = getattr(sizes, name)
     mark_plot(group, "density", ["time", "radius"], title="volume-weighted size distribution")
 
 
@@ -47,6 +52,7 @@ def _unit(column: str, curves: Curves) -> str:
 def read(group: h5py.Group) -> SizeDistributions:
     """As it was written."""
     densities: dict[str, Any] = {field: group[name][()] for name, field in _DENSITIES.items()}
+    ground: dict[str, Any] = {name: float(group.attrs.get(name, math.nan)) for name in _GROUND}
     return SizeDistributions(
         radius_nm=group["radius"][()],
         bin_nm=group["bin_width"][()],
@@ -57,4 +63,5 @@ def read(group: h5py.Group) -> SizeDistributions:
         scale_rel=float(group.attrs["scale_relative_uncertainty"]),
         absolute=bool(group.attrs["absolute"]),
         **densities,
+        **ground,
     )

@@ -31,14 +31,16 @@ def size_distributions(
 
     contrast = _contrast(sample, energy_keV) if curves.unit == "1/mm" else None
     inside = (curves.q_nm >= settings.q_min) & (curves.q_nm <= settings.q_max) & (curves.q_nm > 0)
+    factor = 1.0 if contrast is None else intensity_factor(contrast.value)
     found = sizes.invert(
         curves.q_nm[inside],
         np.where(curves.usable[:, None], curves.intensity, np.nan)[:, inside],
         curves.sigma[:, inside],
         radius_grid(*settings.radius, settings.bins, settings.spacing),
         minimise=minimise,
-        factor=1.0 if contrast is None else intensity_factor(contrast.value),
+        factor=factor,
     )
+    found = replace(found, q_min=settings.q_min, q_max=settings.q_max, factor=factor)
     values, errors = found.values.copy(), found.errors.copy()
     errors[:, _FRACTION] = np.hypot(errors[:, _FRACTION], curves.factor_rel * np.abs(values[:, _FRACTION]))
     if curves.unit != "1/mm":

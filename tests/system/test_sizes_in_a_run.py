@@ -65,6 +65,8 @@ def test_the_file_holds_what_the_table_says(run):
         assert group.attrs["signal"] == "density" and list(group.attrs["axes"]) == ["time", "radius"]
         assert group["density"].shape == group["density_errors"].shape == (FRAMES, 101)
         assert group["density"].attrs["units"] == "1/nm"
+        assert (group.attrs["q_min"], group.attrs["q_max"]) == (0.15, 5.0) == (sizes.q_min, sizes.q_max)
+        assert group.attrs["factor"] == sizes.factor
         assert group["radius"][[0, -1]] == pytest.approx([0.5, 5.0])
     checked = subprocess.run(
         [Path(sys.executable).parent / "nxcheck", "-w", folder / "run.nxs"], capture_output=True, text=True, check=True
