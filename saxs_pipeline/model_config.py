@@ -86,9 +86,7 @@ class Resolution(Section):
 class StructureFactor(Section):
     """Hard spheres (Percus–Yevick), each particle among others of its size (local monodisperse approximation)."""
 
-    volume_fraction: Fraction = Field(
-        description="of the hard spheres: a value, or the range in which it is fitted"
-    )
+    volume_fraction: Fraction = Field(description="of the hard spheres: a value, or the range in which it is fitted")
     shell: Annotated[float, Quantity("nm", "not negative")] = Field(
         0.0, description="how much larger than the crystal the hard sphere is in radius: its ligands"
     )
