@@ -74,6 +74,41 @@ class Quantity:
         return {"type": "string" if self.unit else ["number", "string"], "description": f"a quantity, {form}"}
 
 
+@dataclass(frozen=True)
+class NumberOrRange:
+    """Annotation of a field that is a number from `low` to `high`, held, or a range [a, b] within these, searched.
+
+    Arrives as float or as a pair of floats. example: a range as one would write it.
+    """
+
+    low: float
+    high: float
+    example: str
+
+    @property
+    def allowed(self) -> str:
+        """What may be given, in words."""
+        return f"a number from {self.low:g} to {self.high:g}, or a range within these such as {self.example}"
+
+    def validate(self, given: Any) -> float | tuple[float, float]:
+        """The number or the range; ValueError says what is allowed."""
+        if self._allows(given):
+            return float(given)
+        if isinstance(given, list | tuple) and len(given) == 2 and all(map(self._allows, given)):
+            return increasing((float(given[0]), float(given[1])))
+        raise ValueError(f"must be {self.allowed}, got {given!r:.60}")
+
+    def _allows(self, number: Any) -> bool:
+        return type(number) in (int, float) and self.low <= number <= self.high
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.validate)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        number = {"type": "number", "minimum": self.low, "maximum": self.high}
+        return {"anyOf": [number, {"type": "array", "items": number, "minItems": 2, "maxItems": 2}]}
+
+
 Title = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Seconds = Annotated[float, Quantity("s")]
@@ -195,7 +230,7 @@ Folder = Annotated[Path, PlainValidator(_folder), _PATH]
 def increasing(pair: tuple[float, float]) -> tuple[float, float]:
     """The pair; ValueError where it is not a range."""
     if not pair[0] < pair[1]:
-        raise ValueError("the first value must be smaller than the second")
+        raise ValueError(f"the first value must be smaller than the second, got [{pair[0]:g}, {pair[1]:g}]")
     return pair
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from saxs_pipeline.fields import InverseNm, Metres, Nm, Number, Quantity, Section, SizeRange, increasing, misplaced
+from saxs_pipeline.fields import InverseNm, Metres, Nm, NumberOrRange, Quantity, Section, SizeRange, misplaced
 from saxs_pipeline.model_spec import ModelSpec, Population, SigmaQ
 from saxs_pipeline.sample_config import Material, Sample
 from saxs_pipeline.science.curvemodel import CurveModel
@@ -23,8 +23,10 @@ def _no_column(name: str) -> str:
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$"), AfterValidator(_no_column)]
-Exponent = Annotated[Number, Field(ge=1, le=6)]
-Fraction = Annotated[Number, Field(gt=0, lt=0.6)]
+Exponent = Annotated[float | tuple[float, float], NumberOrRange(1, 6, "[3, 4.5]")]
+Fraction = Annotated[float | tuple[float, float], NumberOrRange(0, 0.6, "[0, 0.3]")]
+BEAM_M = (1e-6, 1e-2)
+"""Smallest and largest width of a beam on the detector that is one, m."""
 
 
 class PopulationChoice(Section):
@@ -76,15 +78,15 @@ class Resolution(Section):
     def _one(self) -> Self:
         if (self.sigma_q is None) == (self.beam is None):
             raise misplaced("", "give `sigma_q` (e.g. 0.02 1/nm) or `beam` (e.g. 0.4 mm)")
+        if self.beam is not None and not BEAM_M[0] <= self.beam <= BEAM_M[1]:
+            raise misplaced("beam", f"{self.beam:.2g} m is not the width of a beam; give one from 1 µm to 10 mm")
         return self
 
 
 class StructureFactor(Section):
     """Hard spheres (Percus–Yevick), each particle among others of its size (local monodisperse approximation)."""
 
-    volume_fraction: Fraction | Annotated[tuple[Fraction, Fraction], AfterValidator(increasing)] = Field(
-        description="of the hard spheres: a value, or the range in which it is fitted"
-    )
+    volume_fraction: Fraction = Field(description="of the hard spheres: a value, or the range in which it is fitted")
     shell: Annotated[float, Quantity("nm", "not negative")] = Field(
         0.0, description="how much larger than the crystal the hard sphere is in radius: its ligands"
     )
@@ -103,7 +105,7 @@ class Model(Section):
     populations: tuple[PopulationChoice, PopulationChoice] | None = Field(
         None, description="two coexisting ones in place of `radius` and `sigma`; the series analysis is of the first"
     )
-    power_law: Exponent | Annotated[tuple[Exponent, Exponent], AfterValidator(increasing)] | None = Field(
+    power_law: Exponent | None = Field(
         None, description="term d q^-p: its exponent (4: Porod), or the range in which it is fitted"
     )
     constant: Annotated[float, Quantity("1/mm", "any")] | None = Field(
@@ -117,6 +119,18 @@ class Model(Section):
     tied: dict[str, Annotated[str, Field(min_length=1)]] = Field(
         {}, description="radius or sigma as an expression of others, e.g. sigma: 0.06 * radius"
     )
+
+    @field_validator("fixed", mode="before")
+    @classmethod
+    def _sizes_alone(cls, held: Any, info: ValidationInfo) -> Any:
+        """Only sizes can be held; said before their unit is looked at."""
+        if not isinstance(held, dict) or "populations" not in info.data:  # these are wrong themselves
+            return held
+        names = _sizes(info.data["populations"])
+        for name in held:
+            if name not in names:
+                raise misplaced(str(name), f"cannot be held at a value; choose from {', '.join(names)}")
+        return held
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -133,6 +147,7 @@ class Model(Section):
                 )
             if given := self.model_fields_set & {"radius", "sigma"}:
                 raise misplaced(min(given), "belongs to each of the populations; remove it here")
+        _check_not_circular(self.tied, _sizes(self.populations))
         try:
             model = CurveModel.of(self.spec([1.0, 1.0]))
         except BadInput as error:
@@ -201,5 +216,25 @@ def _check_names(one: str, other: str) -> None:
         raise misplaced("populations", f"{long} begins like the columns of {short}, {short}_…; rename one")
 
 
+def _sizes(populations: tuple[PopulationChoice, ...] | None) -> list[str]:
+    """Names of what can be held or tied."""
+    prefixes = [f"{one.name}_" for one in populations or ()] or [""]
+    return [f"{prefix}{name}" for prefix in prefixes for name in ("radius", "sigma")]
+
+
+def _check_not_circular(tied: dict[str, str], sizes: list[str]) -> None:
+    """What a size is tied to is not tied itself."""
+    use = ", ".join(size for size in sizes if size not in tied) or "numbers alone"
+    for name, text in tied.items():
+        try:
+            names = Expression(text).names
+        except BadInput:  # said when the model is put together
+            continue
+        if name in names:
+            raise misplaced(f"tied.{name}", f"{text!r} says it by itself; use {use}")
+        if circular := names & tied.keys():
+            raise misplaced(f"tied.{name}", f"{min(circular)}, to which it is tied, is tied itself; use {use}")
+
+
 def _range(value: float | tuple[float, float] | None) -> tuple[float, float] | None:
-    return (value, value) if isinstance(value, float | int) else value
+    return (value, value) if isinstance(value, float) else value

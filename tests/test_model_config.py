@@ -104,6 +104,13 @@ def test_ties_that_hold_in_a_part_of_the_ranges_are_taken(load):
         (with_keys("distribution: weibull"), SAMPLE, "model.distribution", "gaussian"),
         (with_keys("power_law: 7"), SAMPLE, "model.power_law", "6"),
         (with_keys("power_law: [4, 3]"), SAMPLE, "model.power_law", "smaller"),
+        (with_keys("resolution: {beam: 0.4 nm}"), SAMPLE, "model.resolution.beam", "1 µm to 10 mm"),
+        (with_keys("resolution: {beam: 0.4 m}"), SAMPLE, "model.resolution.beam", "1 µm to 10 mm"),
+        (with_keys("fixed: {c_nc: 2 µmol/L}"), SAMPLE, "model.fixed.c_nc", "choose from radius, sigma"),
+        (PAIR + "  fixed: {crystals_c_nc: 2 µmol/L}\n", SAMPLE, "model.fixed.crystals_c_nc", "from crystals_radius, "),
+        (with_keys("tied: {sigma: 2 * sigma}"), SAMPLE, "model.tied.sigma", "by itself; use radius"),
+        (PAIR + "  tied: {crystals_sigma: agglomerates_sigma, agglomerates_sigma: crystals_radius}\n", SAMPLE,
+         "model.tied.crystals_sigma", "is tied itself; use crystals_radius, agglomerates_radius"),
         (with_keys("structure_factor: {}"), SAMPLE, "volume_fraction", "missing"),
         (with_keys("structure_factor: {volume_fraction: 0.9}"), SAMPLE, "volume_fraction", "0.6"),
         (with_keys("resolution: {}"), SAMPLE, "model.resolution", "beam"),
@@ -142,6 +149,29 @@ def test_mistakes_have_their_place_and_how_to_mend_them(load, model, sample, key
     assert hint in text, text
     assert key in text and "run.yaml:" in text, text
     assert "Traceback" not in text and len(caught.value.messages) <= 3
+
+
+@pytest.mark.parametrize(
+    ("keys", "key", "allowed"),
+    [
+        *((f"power_law: {given}", "model.power_law", "a number from 1 to 6, or a range within these such as [3, 4.5]")
+          for given in ("four", "0", "true", ".nan", "[3]", "[3, x]", "[0, 4]", "[3, 4, 5]", "{}")),
+        *((f"structure_factor: {{volume_fraction: {given}}}", "model.structure_factor.volume_fraction",
+           "a number from 0 to 0.6, or a range within these such as [0, 0.3]")
+          for given in ("0.9", "-0.1", "[0, 0.9]", "much")),
+        ("power_law: [5, 3]", "model.power_law", "the first value must be smaller than the second, got [5, 3]"),
+    ],
+)  # fmt: skip
+def test_what_may_be_a_number_or_a_range_is_said_in_one_line(load, keys, key, allowed):
+    with pytest.raises(BadInput) as caught:
+        load(with_keys(keys))
+    (message,) = caught.value.messages
+    assert f": {key}: " in message and allowed in message, message
+
+
+def test_a_volume_fraction_may_be_searched_from_zero_on(load):
+    config = load(with_keys("structure_factor: {volume_fraction: [0, 0.3]}"))
+    assert config.model.spec([1.0]).volume_fraction == (0.0, 0.3)
 
 
 def test_the_example_of_the_readme_is_a_model(load):

@@ -208,8 +208,9 @@ def claimed(run: RunFile, command: Command, say: Say) -> Iterator[Claim]:
         except BadInput as error:
             claim.end("failed", error.messages[0])
             raise
-        except OSError as error:
-            claim.end("failed", str(error))
+        except Exception as error:  # of a disk, or one that nobody foresaw: nothing runs any longer
+            what = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+            claim.end("failed", f"{what}{error}")
             raise
         except KeyboardInterrupt:
             if not claim.finished:

@@ -22,11 +22,16 @@ from saxs_pipeline.outputs.folder import check_free, staged
 from saxs_pipeline.outputs.plot_style import seconds_text
 from saxs_pipeline.outputs.tables import factors_left_out, last_reported
 from saxs_pipeline.runfile import RunFile
+from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.stages import quantify
+from saxs_pipeline.stages.fit import fit_rows
 from saxs_pipeline.stages.fit_curve import Recorded, fit_curve
 from saxs_pipeline.types import BadInput, Bools, Curves, Floats, RunResult
 
 Rows = list[tuple[str, str]]
+
+SMALL_Q = 1.0
+"""Largest q, 1/nm, below which a curve without a unit may well be in 1/Å."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,10 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """What is fitted to what: a curve (one row), its q range (m,), the model; systematic_rel: of c, by population."""
+    """What is fitted to what: a curve (one row), its q range (m,), the model; systematic_rel: of c, by population.
+
+    notes: what of the curve is not used; unit_is_guessed: nobody said what q is in.
+    """
 
     source: str
     stem: str
@@ -54,6 +62,8 @@ class _Task:
     model: ModelSpec
     systematic_rel: tuple[float, ...] = ()
     recorded: Recorded | None = None
+    notes: tuple[str, ...] = ()
+    unit_is_guessed: bool = False
 
     @property
     def absolute(self) -> bool:
@@ -84,10 +94,35 @@ def fit(request: Request) -> tuple[Rows, Path]:
                 steps=request.steps,
             )
         except BadInput as error:
-            raise BadInput(f"{task.source}: {error}") from None
-        found = replace(found, notes=(*found.notes, *factors_left_out(task.curve)))
+            raise BadInput(f"{task.source}: {error}{_hint(task)}") from None
+        found = replace(found, notes=(*found.notes, *task.notes, *factors_left_out(task.curve)))
         fit_files.write_fit(found, staging)
     return fit_files.rows(found), folder
+
+
+def _hint(task: _Task) -> str:
+    """What may be the reason of a fit that failed: q in another unit, or what ended beyond its range."""
+    highest = float(task.curve.q_nm[-1])
+    if task.unit_is_guessed and highest < SMALL_Q:
+        return f"; q ends at {highest:.3g} 1/nm: is it in 1/Å? give --q-unit 1/Å"
+    model = CurveModel.of(task.model)
+    batch = fit_rows(task.curve, np.ones(1, dtype=bool), task.window, model)
+    places = [place for place, free in enumerate(batch.free[0]) if free and place in model.nonlinear]
+    beyond = []
+    for place in places:
+        number = model.nonlinear.index(place)
+        value, (low, high) = batch.values[0, place], (float(ends[number]) for ends in model.limits)
+        if math.isfinite(value) and not low <= value <= high:
+            beyond.append(_beyond(model, number, float(value)))
+    return f"; it ended beyond them, at {', '.join(beyond)}, with χ²_red {batch.chi2_red[0]:.3g}" if beyond else ""
+
+
+def _beyond(model: CurveModel, number: int, value: float) -> str:
+    """ "radius 0.27 nm", "sigma² 0.84 nm²": what the fit varies."""
+    if number >= len(model.sizes):
+        return f"{model.columns[model.nonlinear[number]].replace('_', ' ')} {value:.3g}"
+    name = model.sizes[number]
+    return f"{name} {value:.3g} nm" if name.endswith("radius") else f"{name}² {value:.3g} nm²"
 
 
 # --- a frame of a run ------------------------------------------------------------------------------------------------
@@ -161,10 +196,32 @@ def _of_text(request: Request) -> _Task:
         raise BadInput(f"{path} is one curve; --frame is for a run.nxs")
     run = None if request.run_file is None else runfile.load(request.run_file, must_exist=False)
     curve = _text_curve(request, run)
+    notes = _check_points(path, curve)
+    said = run is not None and run.config.data.curves is not None
+    guessed = request.q_unit is None and curves_source.stated(path) is None and not said
     if run is not None:
-        return _with_model(str(path), path.stem, curve, run)
+        task = _with_model(str(path), path.stem, curve, run)
+        return replace(task, notes=notes, unit_is_guessed=guessed)
     model = Model.model_construct(q_min=0.0, q_max=math.inf).spec([1.0])
-    return _Task(str(path), path.stem, curve, np.ones(len(curve.q_nm), dtype=bool), model)
+    return _Task(
+        str(path), path.stem, curve, np.ones(len(curve.q_nm), dtype=bool), model, notes=notes, unit_is_guessed=guessed
+    )
+
+
+def _check_points(path: Path, curve: Curves) -> tuple[str, ...]:
+    """Says which points of a text are not used; raises BadInput where there is nothing to fit in it."""
+    lines, number = curves_source.left_out(path)
+    which = f"line{'s' * (len(lines) > 1)} {', '.join(map(str, lines[:5]))}{' …' * (len(lines) > 5)}"
+    if len(lines) == number:
+        raise BadInput(
+            f"{path}: no point can be used: σ, the third column, must be positive, and I and σ finite ({which}); "
+            "give the standard uncertainty of every point"
+        )
+    if not np.nan_to_num(curve.intensity).any():
+        raise BadInput(f"{path}: the intensity, the second column, is zero at every point; give a measured curve")
+    if not lines:
+        return ()
+    return (f"{len(lines)} of {number} points left out, with I or σ not finite, or σ not positive: {which}",)
 
 
 def _text_curve(request: Request, run: RunFile | None) -> Curves:

@@ -21,6 +21,8 @@ _UNIT = re.compile(r"^(?:q_)?(?:1/([a-zåµ]+)|([a-zåµ]+)\^?-1)(?:[/ ]?sr(?:\^
 _INTENSITIES = ("data", "array", "intensity", "I")
 _COMMENT = re.compile(r"^\s*(?:[#;!%]|$)")
 _SEPARATORS = re.compile(r"[\s,;]+")
+_BETWEEN_CELLS = re.compile(r"[\s;]+")
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
 _OWN_HEADER = re.compile(
     r"# q in (\S+); I(?: and its standard uncertainties)? in ([^;\s]+)"
     r"(?:; one common scale uncertainty of ([0-9.e-]+) \(relative\))?"
@@ -138,9 +140,26 @@ def _read(path: Path, to_nm: float | None) -> Iterator[_Block]:
         yield _Block(path, q * (to_nm or 1.0), intensity[None], sigma[None], unknown, unknown)
 
 
+def left_out(path: Path) -> tuple[list[int], int]:
+    """Lines of a text whose point cannot be used, I or σ not finite or σ not positive, and how many points it has.
+
+    Raises BadInput for a text that is no curve.
+    """
+    lines, (_, intensity, sigma) = _numbered(path)
+    with np.errstate(invalid="ignore"):
+        bad = ~(np.isfinite(intensity) & np.isfinite(sigma) & (sigma > 0))
+    return [line for line, out in zip(lines, bad, strict=True) if out], len(lines)
+
+
 def _read_text(path: Path) -> Floats:
-    """Columns q, I, σ, (3, m). Lines of words before the numbers are the header."""
+    """Columns q, I, σ, (3, m)."""
+    return _numbered(path)[1]
+
+
+def _numbered(path: Path) -> tuple[list[int], Floats]:
+    """Numbers of the lines, from 1, and columns q, I, σ, (3, m). Lines of words before the numbers are the header."""
     rows: list[list[float]] = []
+    lines: list[int] = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         if _COMMENT.match(line):
             continue
@@ -150,12 +169,17 @@ def _read_text(path: Path) -> Floats:
             if rows:
                 raise BadInput(f"{path}: line {number} is not numbers: {line.strip()[:40]!r}") from None
             continue
+        if commas := [cell for cell in _BETWEEN_CELLS.split(line.strip()) if _DECIMAL_COMMA.fullmatch(cell)]:
+            raise BadInput(
+                f"{path}: line {number} has a decimal comma, {commas[0]!r}; write {commas[0].replace(',', '.')}"
+            )
         if len(cells) < 3:
             raise BadInput(f"{path}: line {number} has {len(cells)} columns; q, I and sigma are needed in every line")
         rows.append(cells[:3])
+        lines.append(number)
     if not rows:
         raise BadInput(f"{path}: holds no numbers; a curve is text with columns q, I, sigma")
-    return np.array(rows).T.copy()
+    return lines, np.array(rows).T.copy()
 
 
 def _read_hdf5(path: Path, to_nm: float | None) -> Iterator[_Block]:

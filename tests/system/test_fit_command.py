@@ -279,6 +279,41 @@ def test_what_cannot_be_fitted_is_said_in_one_line(run, tmp_path, text):
     assert "a curve comes without a geometry; give `sigma_q`" in refused(text, "--model", model)
 
 
+def test_points_that_cannot_be_used_are_counted(text, tmp_path):
+    q, intensity, sigma = np.loadtxt(text).T
+    sigma[10], intensity[20] = -sigma[10], np.nan
+    path = write_text(tmp_path / "holes.dat", q, intensity, sigma)
+    path.write_text("# a line of words\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    done = invoke("fit", path, "--no-profiles")
+    assert done.returncode == 0, done.stderr
+    assert f"2 of {len(q)} points left out" in done.stdout and "lines 12, 22" in done.stdout
+    assert content(tmp_path / "fit_holes")["points"] == len(q) - 2
+
+
+def test_a_text_without_a_measured_curve_is_refused_with_the_reason(text, tmp_path):
+    q, intensity, sigma = np.loadtxt(text).T
+    for name, numbers, reason in (
+        ("negative", (q, intensity, -sigma), "σ, the third column, must be positive, and I and σ finite (lines 1, 2, "),
+        ("zero", (q, 0 * intensity, sigma), "the intensity, the second column, is zero at every point"),
+        ("angstrom", (q / 10, intensity, sigma), "q ends at 0.5 1/nm: is it in 1/Å? give --q-unit 1/Å"),
+    ):
+        assert reason in refused(write_text(tmp_path / f"{name}.dat", *numbers))
+    comma = tmp_path / "comma.dat"
+    comma.write_text(text.read_text(encoding="utf-8").replace(".", ","), encoding="utf-8")
+    assert "line 1 has a decimal comma, '0,15'; write 0.15" in refused(comma)
+    separated = tmp_path / "separated.dat"
+    separated.write_text(text.read_text(encoding="utf-8").replace(" ", ","), encoding="utf-8")
+    assert invoke("fit", separated, "--no-profiles").returncode == 0
+
+
+def test_a_fit_that_ends_beyond_its_ranges_says_where(tmp_path):
+    broad = noisy(25.0, radius=3.0, width=0.9, seed=3)  # σ_r up to 0.6 nm is searched
+    path = write_text(tmp_path / "broad.dat", Q, broad.intensity[0], broad.sigma[0])
+    said = refused(path)
+    found = float(said.split("sigma² ")[1].split()[0])
+    assert "it ended beyond them, at sigma² " in said and found == pytest.approx(0.81, rel=0.03)
+
+
 def test_files_of_others_are_not_overwritten(text, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "fit.dat").write_text("1 2 3\n", encoding="utf-8")

@@ -226,6 +226,18 @@ def test_status_is_there_from_the_beginning(beamtime):
         assert (found.command, found.state, found.message) == (name, state, "starting")
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"), (OSError("disk"), "disk")],
+)
+def test_a_run_that_ends_in_an_error_does_not_run_for_ever(beamtime, error, message):
+    loaded = runfile.load(variant(beamtime, "broken"))
+    with pytest.raises(type(error)), batch.claimed(loaded, "run", print):
+        raise error
+    found = status.read(beamtime / "broken")
+    assert (found.state, found.message) == ("failed", message)
+
+
 def test_check_says_what_a_run_would_do(beamtime):
     done = invoke("check", beamtime / "run.yaml")
     assert done.returncode == 0, done.stderr

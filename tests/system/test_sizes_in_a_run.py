@@ -63,10 +63,12 @@ def test_the_file_holds_what_the_table_says(run):
     with h5py.File(folder / "run.nxs") as file:
         group = file["entry/sizes"]
         assert group.attrs["signal"] == "density" and list(group.attrs["axes"]) == ["time", "radius"]
-        assert group["density"].shape == group["density_errors"].shape == (FRAMES, 101)
+        assert group["density"].shape == group["density_errors"].shape == (FRAMES, 161)
         assert group["density"].attrs["units"] == "1/nm"
         assert (group.attrs["q_min"], group.attrs["q_max"]) == (0.15, 5.0) == (sizes.q_min, sizes.q_max)
         assert group.attrs["factor"] == sizes.factor
+        np.testing.assert_allclose(group["volume_fraction_systematic"], table["volume_fraction_sys"], rtol=1e-9)
+        assert "number-weighted" in group["number_mean_nm"].attrs["long_name"]
         assert group["radius"][[0, -1]] == pytest.approx([0.5, 5.0])
     checked = subprocess.run(
         [Path(sys.executable).parent / "nxcheck", "-w", folder / "run.nxs"], capture_output=True, text=True, check=True
@@ -80,7 +82,7 @@ def test_summary_report_and_check_say_it(run):
     report = (path.with_suffix("") / "report.html").read_text()
     assert "Volume-weighted size distributions" in report and "resolution in size" in report
     assert (path.with_suffix("") / "figures/sizes.png").stat().st_size > 20_000
-    assert "101 radii from 0.5 to 5 nm" in invoke("check", path).stdout
+    assert "161 radii from 0.5 to 5 nm" in invoke("check", path).stdout
 
 
 def test_the_figure_shows_band_and_resolution_of_the_chosen_frames(run):
@@ -88,13 +90,16 @@ def test_the_figure_shows_band_and_resolution_of_the_chosen_frames(run):
     drawing = draw_sizes(result, [14, 37])
     top, bottom = drawing.figure.axes[:2]
     assert top.get_ylabel() == bottom.get_xlabel() == "radius $R$ (nm)"
-    assert bottom.get_ylabel() == "volume fraction per nm (nm⁻¹)" and "time (s)" in top.get_xlabel()
+    power = int(re.fullmatch(r"volume fraction per nm \(\$10\^\{(-\d+)\}\$ nm⁻¹\)", bottom.get_ylabel())[1])
+    assert "time (s)" in top.get_xlabel()
     bars = [line.get_xdata() for line in bottom.get_lines() if line.get_marker() == "|"]
     lengths = [bar[1] - bar[0] for bar in bars]
     assert lengths == pytest.approx(result.sizes.value("single_fwhm_nm")[[14, 37]])
     curve = max(
         (line for line in bottom.get_lines() if line.get_marker() != "|"), key=lambda line: max(line.get_ydata())
     )
+    assert max(curve.get_ydata()) * 10.0**power == pytest.approx(result.sizes.density[37].max())
+    assert 0.1 < max(curve.get_ydata()) < 10
     mean, width = rows(run[0].with_suffix(""))["mean_nm"][37], 0.1
     assert curve.get_xdata()[np.argmax(curve.get_ydata())] == pytest.approx(mean, abs=width)
     (band,) = (b.get_paths()[0].vertices for b in bottom.collections[1:2])
