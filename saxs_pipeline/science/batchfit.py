@@ -13,7 +13,6 @@ is elementwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -70,8 +69,8 @@ def fit_frames(
     """Fit every curve, weighted by 1/σ².
 
     q_nm (m,); intensity and sigma (n, m) in 1/mm; points whose intensity or σ is not finite, or σ ≤ 0, get weight 0.
-    A fit that ends outside the model's ranges is not converged; one of two populations that does so from the grid is
-    begun again beside a held size, see `_search_again`. held: nonlinear parameters with given values; start (n, j):
+    A fit that ends outside the model's ranges is not converged; from the grid, one of two populations that leads it
+    there is held for a while, see `_search_again`. held: nonlinear parameters with given values; start (n, j):
     nonlinear parameters to start from instead of the grid, needed where some but not all are held.
     Frames with fewer than 5 points, or no more than parameters, are not fitted. Raises BadInput for ranges or shapes
     that make no sense.
@@ -108,47 +107,37 @@ def _fit(  # noqa: PLR0917
 
 
 def _search_again(fit: BatchFit, q: Floats, intensity: Floats, sigma: Floats, model: CurveModel) -> None:
-    """Put fits from other starts in the place of those of two populations that have no minimum in the ranges.
+    """Put fits from other starts in the place of those of two populations of which one was led out of its ranges.
 
     Points of the grid are farther apart than a strong population's size is known: from the best of them a fit bends a
-    weak one to what the strong one still lacks, and walks off with it. So each in turn is held in the middle of its
-    ranges until the other one is fitted; where both are there, both are fitted from then on.
+    weak one to what the strong one still lacks, and walks off with it. So what walked off is held in the middle of its
+    ranges until the other one is fitted, and if it is there, both are fitted from then on.
     """
-    lost = np.flatnonzero(~fit.converged & (fit.n_points > Layout(model, ()).parameters))
-    if not lost.size:
-        return
-    intensity, sigma = intensity[lost], sigma[lost]
-    start, worth = _beside_middles(q, intensity, sigma, model)
-    two = _fit(q, intensity[worth], sigma[worth], model, None, start[worth])
-    for field in fields(BatchFit):
-        getattr(fit, field.name)[lost[worth][two.converged]] = getattr(two, field.name)[two.converged]
-
-
-def _beside_middles(q: Floats, intensity: Floats, sigma: Floats, model: CurveModel) -> tuple[Floats, Bools]:
-    """Nonlinear parameters (n, j) of the better fit with one size held, and whether both populations are there (n,)."""
-    with np.errstate(all="ignore"):
-        start = model.expand(scan_of(model, q.tobytes()).best(*_weighted(intensity, sigma))).T
-    found, best = start.copy(), np.full(len(start), np.inf)
-    for held in _middles(model, len(start)):
-        one = _fit(q, intensity, sigma, model, held, start)
+    ended, (low, high) = fit.values[:, model.nonlinear], model.limits
+    out = ~((ended >= low) & (ended <= high))
+    for sizes, others in zip(_middles(model), _middles(model)[::-1], strict=True):
+        rows = np.flatnonzero(~fit.converged & out[:, list(sizes)].any(axis=1) & ~out[:, list(others)].any(axis=1))
+        if not rows.size or set(sizes).isdisjoint(model.free):
+            continue
+        held = {j: np.full(rows.size, value) for j, value in sizes.items()}
+        one = _fit(q, intensity[rows], sigma[rows], model, held, ended[rows])
         places = list(model.linear[: len(model.populations)])
-        c, variance = one.values[:, places], np.einsum("naa->na", one.covariance)[:, places]
         with np.errstate(invalid="ignore"):
-            there = (c > _WORTH * np.sqrt(variance)).all(axis=1)
-        better = one.converged & there & (one.chi2 < best)
-        best[better], found[better] = one.chi2[better], one.values[better][:, model.nonlinear]
-    return found, np.isfinite(best)
+            errors = np.sqrt(np.einsum("naa->na", one.covariance)[:, places])
+            there = one.converged & (one.values[:, places] > _WORTH * errors).all(axis=1)
+        rows = rows[there]
+        two = _fit(q, intensity[rows], sigma[rows], model, None, one.values[there][:, model.nonlinear])
+        for field in fields(BatchFit):
+            getattr(fit, field.name)[rows[two.converged]] = getattr(two, field.name)[two.converged]
 
 
-def _middles(model: CurveModel, n: int) -> Iterator[dict[int, Floats]]:
-    """For each population whose size is fitted R₀ and s (n,) in the middle of their ranges; what is tied follows."""
+def _middles(model: CurveModel) -> list[dict[int, float]]:
+    """R₀ and s of each population in the middle of their ranges; what is tied follows."""
     middle = 0.5 * np.sum(model.limits, axis=0)
     for k, one in enumerate(model.populations):
         middle[2 * k : 2 * k + 2] = math.sqrt(math.prod(one.radius_nm)), math.prod(one.sigma_nm)
-    psi = model.expand(np.repeat(middle[list(model.free), None], n, axis=1))
-    for k in range(len(model.populations)):
-        if not {2 * k, 2 * k + 1}.isdisjoint(model.free):
-            yield {2 * k: psi[2 * k], 2 * k + 1: psi[2 * k + 1]}
+    psi = model.expand(middle[list(model.free), None])[:, 0]
+    return [{j: float(psi[j]) for j in (2 * k, 2 * k + 1)} for k in range(len(model.populations))]
 
 
 def _given(start: Floats | None, rows: Ints, layout: Layout) -> Floats:

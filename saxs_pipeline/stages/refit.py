@@ -39,21 +39,21 @@ def refit_weak(curves: Curves, fits: FitTable, fitted: Floats, settings: Model) 
 
     One population takes them from the first clearly good frame. Of two, each takes them from the clearly good frame
     that is nearest, and the other one, where it can be told, is fitted anew beside it; where that fails, neither tells
-    its size. Flags such frames "weak", "vanished" where one of two is no longer there (c/σ_c < 5 at the size held),
-    "negative_amount" where c is below zero by as much; or "not_converged" or "negative_variance" where the signal is
-    there, and the free fit failed all the same. fitted (n, m): the fitted curves, returned with those of the second
-    pass.
+    its size. Flags such frames "weak"; of two "size_held" where one is there (c/σ_c ≥ 5 at the size held) although no
+    fit tells its own size, "vanished" where it no longer is; "negative_amount" where c is below zero by as much; or
+    "not_converged" or "negative_variance" where the signal is strong, and the free fit failed all the same. fitted
+    (n, m): the fitted curves, returned with those of the second pass.
     """
     model = CurveModel.of(fits.model)
     strong = np.stack([good(fits, k) for k in range(len(model.populations))])
     several = len(strong) > 1
-    known = fits.converged & strong.any(axis=0) & np.isfinite(fits.values).all(axis=1) if several else strong[0]
+    givers = _givers(curves, fits, strong)
+    known = _both_known(fits, strong, givers) if several else strong[0]
     again = ~known & curves.usable
     if bool(strong[:, curves.usable].all()):
         return fits, fitted
     changed = ("values", "covariance", "free", "chi2_red", "converged")
     table = replace(fits, **{name: getattr(fits, name).copy() for name in changed})
-    givers = _givers(curves, fits, strong)
     second = _Second(curves, table, fitted.copy(), window(curves, settings), model, givers)
     neither = again & ~strong.any(axis=0)
     if several and neither.any():
@@ -71,6 +71,19 @@ def refit_weak(curves: Curves, fits: FitTable, fitted: Floats, settings: Model) 
     ]
     flags = [tuple(map(str, one)) for one in words]
     return replace(table, flags=flags[0], others=tuple(flags[1:])), second.fitted
+
+
+def _both_known(fits: FitTable, strong: Bools, givers: list[Ints]) -> Bools:
+    """Frames (n,) in which the fit with both populations stands: one is good, and the other at most weak in it.
+
+    Where a width is significantly below zero, its c and the other population's values are those of no size at all:
+    such frames are fitted again where a frame can give the size.
+    """
+    found = fits.converged & strong.any(axis=0) & np.isfinite(fits.values).all(axis=1)
+    for k, frames in enumerate(givers):
+        if frames.size:
+            found &= ~negative_variance(fits, k)
+    return np.asarray(found)
 
 
 def _position(curves: Curves) -> Floats:
@@ -230,6 +243,8 @@ class _Second:
         if not there.any():  # then only the fit itself tells
             clear = ~first.converged
         weak = np.full(len(strong), "weak", dtype="<U20")
+        if first.others:
+            weak[ratios >= WEAK] = "size_held"
         if first.others and there.any():
             weak[(position > position[there].max()) & (ratios < WEAK)] = "vanished"
         weak[below] = "negative_amount"
