@@ -30,6 +30,9 @@ CLEAR = 2 * WEAK
 SHOULD_FIT = 20 * WEAK
 """c/σ_c at a given size (20 times better known than with the size free) from which a failed fit is a failure."""
 
+_LINE = 5
+"""Frames that give their size whose trend says how far a size may have moved on the way to the frame that takes it."""
+
 _STRANGE = frozenset({"outlier", "beam_lost"})
 """Remarks on frames whose curve is perhaps not that of the sample."""
 
@@ -210,7 +213,28 @@ class _Second:
         c, radius, s = self.model.places(population)
         places = [radius, s, c, *(names.index(name) for name in names if name == "volume_fraction")]
         covariance = self.table.covariance[frames][:, places][:, :, places]
+        moved = self._moved(population, rows)
+        covariance[:, :2, :2] += moved[:, :, None] * moved[:, None, :]
         return Giver(number, self.table.values[frames][:, places], covariance)
+
+    def _moved(self, population: int, rows: Bools) -> Floats:
+        """How far R₀ and s would move from the giver to these rows, (k, 2), at the rate at which they do around it.
+
+        That of the straight line through the _LINE givers around it, but no farther than all givers are apart.
+        """
+        position, own = _position(self.curves), self.givers[population][rows]
+        givers = np.unique(self.givers[population])
+        givers = givers[np.argsort(position[givers], kind="stable")]
+        places = list(self.model.places(population)[1:])
+        sizes = self.table.values[givers][:, places]
+        variances = np.diagonal(self.table.covariance[givers], axis1=1, axis2=2)[:, places]
+        first = np.clip(np.arange(len(givers)) - _LINE // 2, 0, max(len(givers) - _LINE, 0))
+        around = [slice(k, k + _LINE) for k in first]
+        slopes = np.array([_slopes(position[givers[some]], sizes[some], variances[some]) for some in around])
+        place = {int(giver): k for k, giver in enumerate(givers)}
+        moved = slopes[[place[int(giver)] for giver in own]] * (position[rows] - position[own])[:, None]
+        farthest = np.ptp(sizes, axis=0)
+        return np.asarray(np.clip(moved, -farthest, farthest))
 
     def _store(self, rows: Bools, result: BatchFit, covariance: Floats, columns: Ints, *, sized: bool) -> None:
         """Put the fits that converged into the table."""
@@ -249,3 +273,12 @@ class _Second:
             weak[(position > position[there].max()) & (ratios < WEAK)] = "vanished"
         weak[below] = "negative_amount"
         return np.where(strong, "", np.where(clear, failed, weak))
+
+
+def _slopes(at: Floats, values: Floats, variances: Floats) -> Floats:
+    """Slopes (j,) of the straight lines through values (n, j), weighted by their variances; 0 of single ones."""
+    weights = np.divide(1.0, variances, out=np.zeros_like(variances), where=variances > 0)  # of what is fixed: 0
+    total = weights.sum(axis=0)
+    off = at[:, None] - (weights * at[:, None]).sum(axis=0) / np.where(total > 0, total, 1.0)
+    spread = (weights * off**2).sum(axis=0)
+    return np.asarray((weights * off * values).sum(axis=0) / np.where(spread > 0, spread, np.inf))
