@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from saxs_pipeline.apps.page_style import NOWHERE, entitle, frame_line, free_range, hover, lead, panel
 from saxs_pipeline.apps.snapshot import ModelCurves
-from saxs_pipeline.outputs.flags import has_word, independent, sound
+from saxs_pipeline.outputs.flags import at_given_size, has_word, independent, sound
 from saxs_pipeline.outputs.numbers import percent, plus_minus
 from saxs_pipeline.outputs.plot_style import BLACK, BLUE, GREEN, ORANGE, VERMILLION, TimeAxis, time_axis
 from saxs_pipeline.outputs.ranges import value_range
@@ -67,7 +67,7 @@ def tabulate(result: RunResult) -> SeriesTable:
     axis, highest = time_axis(result), _highest(result, trusted)
     if quantities is None:
         return SeriesTable(table, axis, {}, highest)
-    crystals, weak = independent(result, quantities), has_word(quantities.flags, "weak")
+    crystals, weak = independent(result, quantities), at_given_size(quantities.flags)
     limit = has_word(quantities.flags, "sigma_upper_limit")
     drawn = {
         "radius": (quantities.radius_nm, trusted, np.zeros_like(weak)),

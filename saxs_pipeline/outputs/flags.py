@@ -24,6 +24,7 @@ MEANING = {
     "exposure_nan": "the frame has no exposure, with which its dark is scaled",
     "background": "part of the background that is subtracted",
     "weak": "c below 5 standard errors: r and σ_r not reported; c at a size taken over, or of the fit of both",
+    "size_held": "of two populations, this one is there, but no fit tells its size: c at a size taken over",
     "vanished": "of two populations, this one is no longer there: c below 5 standard errors at the size it had last",
     "negative_amount": "c more than 5 standard errors below zero, which is no amount: too much is subtracted",
     "at_limit": "an exponent or volume fraction that is fitted says nothing here: it is held at an end of its range",
@@ -36,7 +37,7 @@ MEANING = {
 """Words of the flag column, explained; a word that is not listed is shown as it is."""
 
 _FRAME = frozenset({"background", "saturated", "outlier", "beam_lost", "few_pixels"})
-_HARMLESS = _FRAME | {"ok", "weak", "vanished", "at_limit", "sigma_upper_limit", "poor_fit"}
+_HARMLESS = _FRAME | {"ok", "weak", "size_held", "vanished", "at_limit", "sigma_upper_limit", "poor_fit"}
 
 
 def frame_flags(result: RunResult) -> tuple[str, ...]:
@@ -59,6 +60,11 @@ def has_word(flags: Sequence[str], word: str) -> Bools:
     """Where the flag holds `word`, (n,)."""
     having = {flag: word in words(flag) for flag in set(flags)}
     return np.array([having[flag] for flag in flags], dtype=bool)
+
+
+def at_given_size(flags: Sequence[str]) -> Bools:
+    """Where c is that of a population too weak to tell its size, (n,): such points are hollow."""
+    return has_word(flags, "weak") | has_word(flags, "size_held")
 
 
 def populations(result: RunResult) -> tuple[tuple[str, Quantities], ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from saxs_pipeline.outputs.flags import has_word, independent
+from saxs_pipeline.outputs.flags import at_given_size, independent
 from saxs_pipeline.outputs.numbers import percent, plus_minus
 from saxs_pipeline.outputs.plot_series import LABELS, draw_points, set_limits
 from saxs_pipeline.outputs.plot_style import (
@@ -55,7 +55,7 @@ def draw_reaction(result: RunResult) -> Drawing | None:
         return None
     axis = time_axis(result)
     shown = independent(result, quantities) & axis.visible
-    weak = has_word(quantities.flags, "weak")
+    weak = at_given_size(quantities.flags)
     panels = [one for one in _panels(quantities, analysis) if (shown & np.isfinite(one.measured.value)).any()]
     if not panels or np.unique(axis.seconds[shown]).size < 2:
         return None

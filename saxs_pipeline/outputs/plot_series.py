@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from saxs_pipeline.outputs.flags import has_word, independent, populations, sound
+from saxs_pipeline.outputs.flags import at_given_size, has_word, independent, populations, sound
 from saxs_pipeline.outputs.numbers import percent, plus_minus
 from saxs_pipeline.outputs.plot_aliquots import aliquots_caption, draw_aliquots
 from saxs_pipeline.outputs.plot_style import (
@@ -152,7 +152,7 @@ def draw_concentration_yield(result: RunResult) -> Drawing | None:
         panels.append((yield_, "yield", "%", ORANGE))
     figure = new_figure(SINGLE_COLUMN_MM, 14 + 37 * len(panels))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    weak, row = has_word(flags, "weak"), last_reported(result, quantities)
+    weak, row = at_given_size(flags), last_reported(result, quantities)
     for ax, (estimate, name, unit, color), letter in zip(axes, panels, "ab", strict=False):
         _band(ax, axis, estimate, shown & ~weak, color)
         draw_points(ax, axis, estimate, shown & ~weak, color)

@@ -12,7 +12,8 @@ is elementwise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -30,6 +31,8 @@ _STOP = 1e-6
 """Expected decrease of χ² (δᵀNδ) at which a fit has converged: a step of 0.001 standard errors."""
 _POLISH = 4
 _POLISHED = 1e-9
+_WORTH = 2.0
+"""c/σ_c at a size held in the middle of its ranges from which on it is worth while to fit that size too."""
 _ROUNDING = 1e-12
 """χ² from the Gram matrix is the small difference of terms as large as Σ(y/σ)²; a rise below this share is noise."""
 
@@ -66,12 +69,23 @@ def fit_frames(
     """Fit every curve, weighted by 1/σ².
 
     q_nm (m,); intensity and sigma (n, m) in 1/mm; points whose intensity or σ is not finite, or σ ≤ 0, get weight 0.
-    A fit that ends outside the model's ranges is not converged. held: nonlinear parameters with given values; start
-    (n, j): nonlinear parameters to start from instead of the grid, needed where some but not all are held.
+    A fit that ends outside the model's ranges is not converged; from the grid, one of two populations that leads it
+    there is held for a while, see `_search_again`. held: nonlinear parameters with given values; start (n, j):
+    nonlinear parameters to start from instead of the grid, needed where some but not all are held.
     Frames with fewer than 5 points, or no more than parameters, are not fitted. Raises BadInput for ranges or shapes
     that make no sense.
     """
     q, intensity, sigma = _checked(q_nm, intensity, sigma, model)
+    fit = _fit(q, intensity, sigma, model, held, start)
+    if len(model.populations) > 1 and start is None and not held:
+        _search_again(fit, q, intensity, sigma, model)
+    return fit
+
+
+def _fit(  # noqa: PLR0917
+    q: Floats, intensity: Floats, sigma: Floats, model: CurveModel, held: Held | None, start: Floats | None
+) -> BatchFit:
+    """The fits from one start."""
     layout = Layout(model, tuple(sorted(held or {})))
     scan = scan_of(model, q.tobytes()) if layout.free and start is None else None
     fit = _empty(len(intensity), len(q), layout)
@@ -90,6 +104,40 @@ def fit_frames(
             fine = np.isfinite(fit.covariance[rows][:, model.linear[0], model.linear[0]])
             fit.converged[rows] = stopped & frames.within(free) & fine
     return fit
+
+
+def _search_again(fit: BatchFit, q: Floats, intensity: Floats, sigma: Floats, model: CurveModel) -> None:
+    """Put fits from other starts in the place of those of two populations of which one was led out of its ranges.
+
+    Points of the grid are farther apart than a strong population's size is known: from the best of them a fit bends a
+    weak one to what the strong one still lacks, and walks off with it. So what walked off is held in the middle of its
+    ranges until the other one is fitted, and if it is there, both are fitted from then on.
+    """
+    ended, (low, high) = fit.values[:, model.nonlinear], model.limits
+    out = ~((ended >= low) & (ended <= high))
+    for sizes, others in zip(_middles(model), _middles(model)[::-1], strict=True):
+        rows = np.flatnonzero(~fit.converged & out[:, list(sizes)].any(axis=1) & ~out[:, list(others)].any(axis=1))
+        if not rows.size or set(sizes).isdisjoint(model.free):
+            continue
+        held = {j: np.full(rows.size, value) for j, value in sizes.items()}
+        one = _fit(q, intensity[rows], sigma[rows], model, held, ended[rows])
+        places = list(model.linear[: len(model.populations)])
+        with np.errstate(invalid="ignore"):
+            errors = np.sqrt(np.einsum("naa->na", one.covariance)[:, places])
+            there = one.converged & (one.values[:, places] > _WORTH * errors).all(axis=1)
+        rows = rows[there]
+        two = _fit(q, intensity[rows], sigma[rows], model, None, one.values[there][:, model.nonlinear])
+        for field in fields(BatchFit):
+            getattr(fit, field.name)[rows[two.converged]] = getattr(two, field.name)[two.converged]
+
+
+def _middles(model: CurveModel) -> list[dict[int, float]]:
+    """R₀ and s of each population in the middle of their ranges; what is tied follows."""
+    middle = 0.5 * np.sum(model.limits, axis=0)
+    for k, one in enumerate(model.populations):
+        middle[2 * k : 2 * k + 2] = math.sqrt(math.prod(one.radius_nm)), math.prod(one.sigma_nm)
+    psi = model.expand(middle[list(model.free), None])[:, 0]
+    return [{j: float(psi[j]) for j in (2 * k, 2 * k + 1)} for k in range(len(model.populations))]
 
 
 def _given(start: Floats | None, rows: Ints, layout: Layout) -> Floats:

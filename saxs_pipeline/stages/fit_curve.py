@@ -19,8 +19,8 @@ from saxs_pipeline.science.batchfit import BatchFit
 from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.joint import CurveErrors, factor_covariance
 from saxs_pipeline.science.limits import at_limit, beyond
-from saxs_pipeline.stages import posterior, profiles
-from saxs_pipeline.stages.fit import POOR, drop_missing, fit_rows
+from saxs_pipeline.stages import fit_start, posterior, profiles
+from saxs_pipeline.stages.fit import POOR
 from saxs_pipeline.types import BadInput, Bools, Curves, Floats, Uncertain
 
 TOLERANCE = 1e-12
@@ -158,15 +158,13 @@ def fit_curve(
 
     systematic_rel: relative systematic uncertainty of each population's c, scale and contrast; recorded: shown beside
     what is found here; profiled: with intervals; steps: of Monte Carlo, None for none. Of two populations, one that is
-    not there (see `fit.drop_missing`) is left out. Raises BadInput where the points do not determine the parameters,
-    or the fit ends outside their ranges.
+    not there (see `fit.drop_missing`) is left out, and one whose size no fit tells is held. Raises BadInput where the
+    points do not determine the parameters, or the fit ends outside their ranges.
     """
     if steps is not None:
         posterior.check_installed()
     whole = CurveModel.of(spec)
-    batch = _batched(curve, window, whole)
-    model, number = _present(whole, batch)
-    notes = [] if number is None else _left_out(whole, number, recorded)
+    model, number, batch, notes = fit_start.found(curve, window, whole, recorded and recorded.values)
     if number is not None:
         kept = whole.columns_of(model, number)
         some = batch.values[:, kept], _block(batch.covariance, kept), batch.free[:, kept]
@@ -190,44 +188,7 @@ def _block(matrix: Floats, kept: list[int]) -> Floats:
     return matrix[..., kept, :][..., kept]
 
 
-def _left_out(whole: CurveModel, number: int, recorded: Recorded | None) -> list[str]:
-    """That of two populations only this one is there, and what the run did with the other."""
-    names = [one.name for one in whole.populations]
-    held = recorded is not None and np.isfinite(recorded.values[whole.places(1 - number)[0]])
-    beside = f"; the series has it with {names[1 - number]} beside it, at a size from another frame" if held else ""
-    return [f"{names[1 - number]} is not there: fitted with {names[number]} alone{beside}"]
-
-
 # --- start -----------------------------------------------------------------------------------------------------------
-
-
-def _batched(curve: Curves, window: Bools, model: CurveModel) -> BatchFit:
-    """The batched fit of the curve, of which populations that are not there are NaN."""
-    batch = fit_rows(curve, np.ones(1, dtype=bool), window, model)
-    fitted = int(batch.free.sum())
-    if batch.n_points[0] <= max(fitted, 4):
-        raise BadInput(
-            f"the q range of the fit holds {batch.n_points[0]} points with an uncertainty, too few for {fitted} "
-            "parameters; widen model.q_min and q_max, or hold some under model.fixed"
-        )
-    if len(model.populations) > 1:
-        drop_missing(curve, window, model, batch)
-    if not batch.converged[0]:
-        ranges = ", ".join(
-            f"{prefix}radius {low:g} to {high:g} nm, {prefix}sigma up to {one.sigma_nm[1]:g} nm"
-            for prefix, one in zip(model.prefixes, model.populations, strict=True)
-            for low, high in (one.radius_nm,)
-        )
-        raise BadInput(f"the fit finds no spheres with {ranges}; change the ranges or the model with --model")
-    return batch
-
-
-def _present(model: CurveModel, batch: BatchFit) -> tuple[CurveModel, int | None]:
-    """The model of the populations that are there; of two, which one it is where the other is not."""
-    there = [k for k in range(len(model.populations)) if np.isfinite(batch.values[0, model.places(k)[0]])]
-    if len(there) == len(model.populations):
-        return model, None
-    return CurveModel.of(model.alone(there[0])), there[0]
 
 
 def _problem(curve: Curves, window: Bools, model: CurveModel, batch: BatchFit, *, absolute: bool) -> Problem:

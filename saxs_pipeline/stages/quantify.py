@@ -15,7 +15,7 @@ from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.joint import CurveErrors, shared_response
 from saxs_pipeline.types import BadInput, Bools, Curves, Estimate, FitTable, Floats, Quantities, Uncertain
 
-UNSIZED = frozenset({"weak", "vanished", "negative_amount", "not_converged", "negative_variance"})
+UNSIZED = frozenset({"weak", "size_held", "vanished", "negative_amount", "not_converged", "negative_variance"})
 """Flags of frames whose r and σ_r are not reported."""
 
 UNKNOWN = Uncertain(np.nan, np.nan)

@@ -30,6 +30,9 @@ CLEAR = 2 * WEAK
 SHOULD_FIT = 20 * WEAK
 """c/σ_c at a given size (20 times better known than with the size free) from which a failed fit is a failure."""
 
+_LINE = 5
+"""Frames that give their size whose trend says how far a size may have moved on the way to the frame that takes it."""
+
 _STRANGE = frozenset({"outlier", "beam_lost"})
 """Remarks on frames whose curve is perhaps not that of the sample."""
 
@@ -39,21 +42,21 @@ def refit_weak(curves: Curves, fits: FitTable, fitted: Floats, settings: Model) 
 
     One population takes them from the first clearly good frame. Of two, each takes them from the clearly good frame
     that is nearest, and the other one, where it can be told, is fitted anew beside it; where that fails, neither tells
-    its size. Flags such frames "weak", "vanished" where one of two is no longer there (c/σ_c < 5 at the size held),
-    "negative_amount" where c is below zero by as much; or "not_converged" or "negative_variance" where the signal is
-    there, and the free fit failed all the same. fitted (n, m): the fitted curves, returned with those of the second
-    pass.
+    its size. Flags such frames "weak"; of two "size_held" where one is there (c/σ_c ≥ 5 at the size held) although no
+    fit tells its own size, "vanished" where it no longer is; "negative_amount" where c is below zero by as much; or
+    "not_converged" or "negative_variance" where the signal is strong, and the free fit failed all the same. fitted
+    (n, m): the fitted curves, returned with those of the second pass.
     """
     model = CurveModel.of(fits.model)
     strong = np.stack([good(fits, k) for k in range(len(model.populations))])
     several = len(strong) > 1
-    known = fits.converged & strong.any(axis=0) & np.isfinite(fits.values).all(axis=1) if several else strong[0]
+    givers = _givers(curves, fits, strong)
+    known = _both_known(fits, strong, givers) if several else strong[0]
     again = ~known & curves.usable
     if bool(strong[:, curves.usable].all()):
         return fits, fitted
     changed = ("values", "covariance", "free", "chi2_red", "converged")
     table = replace(fits, **{name: getattr(fits, name).copy() for name in changed})
-    givers = _givers(curves, fits, strong)
     second = _Second(curves, table, fitted.copy(), window(curves, settings), model, givers)
     neither = again & ~strong.any(axis=0)
     if several and neither.any():
@@ -71,6 +74,19 @@ def refit_weak(curves: Curves, fits: FitTable, fitted: Floats, settings: Model) 
     ]
     flags = [tuple(map(str, one)) for one in words]
     return replace(table, flags=flags[0], others=tuple(flags[1:])), second.fitted
+
+
+def _both_known(fits: FitTable, strong: Bools, givers: list[Ints]) -> Bools:
+    """Frames (n,) in which the fit with both populations stands: one is good, and the other at most weak in it.
+
+    Where a width is significantly below zero, its c and the other population's values are those of no size at all:
+    such frames are fitted again where a frame can give the size.
+    """
+    found = fits.converged & strong.any(axis=0) & np.isfinite(fits.values).all(axis=1)
+    for k, frames in enumerate(givers):
+        if frames.size:
+            found &= ~negative_variance(fits, k)
+    return np.asarray(found)
 
 
 def _position(curves: Curves) -> Floats:
@@ -197,7 +213,28 @@ class _Second:
         c, radius, s = self.model.places(population)
         places = [radius, s, c, *(names.index(name) for name in names if name == "volume_fraction")]
         covariance = self.table.covariance[frames][:, places][:, :, places]
+        moved = self._moved(population, rows)
+        covariance[:, :2, :2] += moved[:, :, None] * moved[:, None, :]
         return Giver(number, self.table.values[frames][:, places], covariance)
+
+    def _moved(self, population: int, rows: Bools) -> Floats:
+        """How far R₀ and s would move from the giver to these rows, (k, 2), at the rate at which they do around it.
+
+        That of the straight line through the _LINE givers around it, but no farther than all givers are apart.
+        """
+        position, own = _position(self.curves), self.givers[population][rows]
+        givers = np.unique(self.givers[population])
+        givers = givers[np.argsort(position[givers], kind="stable")]
+        places = list(self.model.places(population)[1:])
+        sizes = self.table.values[givers][:, places]
+        variances = np.diagonal(self.table.covariance[givers], axis1=1, axis2=2)[:, places]
+        first = np.clip(np.arange(len(givers)) - _LINE // 2, 0, max(len(givers) - _LINE, 0))
+        around = [slice(k, k + _LINE) for k in first]
+        slopes = np.array([_slopes(position[givers[some]], sizes[some], variances[some]) for some in around])
+        place = {int(giver): k for k, giver in enumerate(givers)}
+        moved = slopes[[place[int(giver)] for giver in own]] * (position[rows] - position[own])[:, None]
+        farthest = np.ptp(sizes, axis=0)
+        return np.asarray(np.clip(moved, -farthest, farthest))
 
     def _store(self, rows: Bools, result: BatchFit, covariance: Floats, columns: Ints, *, sized: bool) -> None:
         """Put the fits that converged into the table."""
@@ -230,7 +267,18 @@ class _Second:
         if not there.any():  # then only the fit itself tells
             clear = ~first.converged
         weak = np.full(len(strong), "weak", dtype="<U20")
+        if first.others:
+            weak[ratios >= WEAK] = "size_held"
         if first.others and there.any():
             weak[(position > position[there].max()) & (ratios < WEAK)] = "vanished"
         weak[below] = "negative_amount"
         return np.where(strong, "", np.where(clear, failed, weak))
+
+
+def _slopes(at: Floats, values: Floats, variances: Floats) -> Floats:
+    """Slopes (j,) of the straight lines through values (n, j), weighted by their variances; 0 of single ones."""
+    weights = np.divide(1.0, variances, out=np.zeros_like(variances), where=variances > 0)  # of what is fixed: 0
+    total = weights.sum(axis=0)
+    off = at[:, None] - (weights * at[:, None]).sum(axis=0) / np.where(total > 0, total, 1.0)
+    spread = (weights * off**2).sum(axis=0)
+    return np.asarray((weights * off * values).sum(axis=0) / np.where(spread > 0, spread, np.inf))

@@ -261,3 +261,23 @@ def test_a_minimum_outside_any_range_is_not_a_result():
     model = two_populations(FACTOR, agglomerates=((0.8, 1.4), (0.03, 0.5)))
     exact = MODELS["two"].curve(Q, truth_of(MODELS["two"]))
     assert not fit_frames(Q, exact, noise_of(exact), model).converged.any()
+
+
+def test_a_weak_population_beside_a_strong_one_is_found_wherever_a_fit_from_the_truth_finds_it():
+    """Strong crystals are between the points of the grid; a chunk of one frame finds the same, to the last bit."""
+    model = two_populations(FACTOR, crystals=((1.8, 5.0), (0.05, 1.0)))
+    crystals, agglomerates = np.linspace(3.4, 3.6, 40), np.linspace(4, 1.5, 40)
+    truth = np.array([2.0, 0, 0.36**2, 0, 0, 1.5, 0.2**2]) + np.zeros((40, 1))
+    truth[:, 1], truth[:, 4] = crystals, agglomerates
+    exact = model.curve(Q, truth)
+    sigma = np.sqrt((exact + 0.01) / (2.5e6 * Q))
+    noisy = exact + sigma * np.random.default_rng(2).standard_normal(exact.shape)
+    found = fit_frames(Q, noisy, sigma, model)
+    wanted = fit_frames(Q, noisy, sigma, model, start=truth[:, model.nonlinear])
+    assert wanted.converged.sum() > 30
+    assert found.converged[wanted.converged].all()
+    assert (found.chi2 < wanted.chi2 + 1e-3)[wanted.converged].all()
+    for k in range(0, 40, 5):
+        alone = fit_frames(Q, noisy[k : k + 1], sigma[k : k + 1], model)
+        np.testing.assert_array_equal(alone.values[0], found.values[k])
+        np.testing.assert_array_equal(alone.covariance[0], found.covariance[k])

@@ -243,6 +243,25 @@ def test_a_population_that_is_not_there_is_left_out():
     assert c.systematic == pytest.approx(0.01 * c.value)
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_population_whose_size_no_fit_tells_is_held_and_not_called_absent(recorded):
+    """Agglomerates with a radius below its range: where a run gives their size, all else comes out right."""
+    truth = {"crystals_c_nc": 15.0, "crystals_radius": 2.6, "crystals_sigma": 0.3, "agglomerates_c_nc": 60.0}
+    exact = spheres(15.0, 2.6, 0.3) + spheres(60.0, 1.3, 0.15)
+    measured = one_curve(exact + np.random.default_rng(1).normal(0, 2e-4, len(Q)), 2e-4)
+    model = two_populations(FACTOR, agglomerates=((1.4, 1.8), (0.03, 0.3)))
+    run = Recorded(np.array([15.0, 2.6, 0.09, 0.0, 60.0, 1.3, 0.15**2]), 1e-4 * np.eye(7)) if recorded else None
+    fit = fit_curve(measured, EVERYWHERE, model, systematic_rel=(0.01, 0.02), recorded=run, profiled=False)
+    held = {one.name: one.value for one in fit.parameters if one.how == "fixed"}
+    (note,) = (note for note in fit.notes if note.startswith("agglomerates is there, but no fit tells its size: held"))
+    assert ("as the series has it" in note) is recorded and set(held) == {"agglomerates_radius", "agglomerates_sigma"}
+    if recorded:
+        assert held == {"agglomerates_radius": pytest.approx(1.3), "agglomerates_sigma": pytest.approx(0.15)}
+        assert all(abs(one.value - truth[one.name]) < 4 * one.error for one in fit.parameters if one.name in truth)
+    else:
+        assert held["agglomerates_radius"] == pytest.approx(1.4), "of those in the range the one nearest to the truth"
+
+
 def test_without_a_contrast_there_is_no_concentration():
     fit = fit_curve(noisy(25.0), EVERYWHERE, gaussian_model(1.0), absolute=False)
     amplitude = fit.parameters[0]

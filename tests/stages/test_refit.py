@@ -11,7 +11,7 @@ from saxs_pipeline.model_config import Model, PopulationChoice
 from saxs_pipeline.model_spec import Population
 from saxs_pipeline.science.curvemodel import CurveModel
 from saxs_pipeline.science.formfactors import intensity_factor
-from saxs_pipeline.stages.fit import WEAK, fit, fit_rows, good, ratio, window
+from saxs_pipeline.stages.fit import WEAK, fit, fit_rows, good, negative_variance, ratio, window
 from saxs_pipeline.stages.quantify import quantify
 from saxs_pipeline.stages.refit import refit_weak
 from saxs_pipeline.types import Curves
@@ -98,7 +98,7 @@ def test_a_population_that_is_seen_but_too_weak_does_not_bias_the_other():
     truth = np.concatenate([truth_of(np.full(n, 4.0), np.full(n, 150.0), 2.2), truth_of([15.0], [150.0], 2.2)])
     curves = curves_of(truth, seed=4)
     _, table, _ = fitted(curves)
-    assert np.mean([flag == "weak" for flag in table.flags[:n]]) > 0.8
+    assert np.mean([flag in {"weak", "size_held"} for flag in table.flags[:n]]) > 0.8
     found = pulls(table, truth, [AGGLOMERATES, 5])[:n]
     assert np.abs(np.median(found, axis=0)).max() < 0.6
     assert np.sqrt(np.mean(found**2, axis=0)).max() < 1.3
@@ -153,6 +153,49 @@ def test_a_second_population_stays_by_the_chi2_of_its_curve_also_where_widths_ar
     assert (kept == (chi2[1] - chi2[0] > 16.0))[weak].all()
     near = np.abs(chi2[1] - chi2[0] - 16.0) < 2
     assert (near & weak).sum() >= 6, "the frames can tell 16 from 14 and 18"
+
+
+def test_what_is_there_is_not_called_weak_where_only_its_size_cannot_be_fitted():
+    """Agglomerates that are used up beside strong crystals; what is there is judged by fits at their true size."""
+    settings = MODEL.model_copy(
+        update={"populations": (MODEL.populations[0].model_copy(update={"sigma": (0.05, 1.0)}), MODEL.populations[1])}
+    )
+    model, n = CurveModel.of(settings.spec([FACTOR, FACTOR])), 60
+    truth = truth_of(np.full(n, 2.0), np.linspace(6, 0.2, n), np.linspace(3.4, 3.6, n))
+    truth[:, [2, 6]] = 0.36**2, 0.2**2
+    curves = curves_of(truth, 1, sigma=5e-5)
+    first, curve = fit(curves, settings, model)
+    table, _ = refit_weak(curves, first, curve, settings)
+    words, inside = np.array(table.others[0]), window(curves, settings)
+    sizes = {2: truth[:, 5], 3: truth[:, 6]}
+    known = fit_rows(curves, np.ones(n, dtype=bool), inside, model, held=sizes, start=truth[:, model.nonlinear])
+    assert (ratio(known.values, known.covariance, model, 1) >= WEAK).all(), "the agglomerates are in every frame"
+    assert set(words) == {"", "weak", "size_held"} and np.count_nonzero(words == "") > 45
+    own = ratio(first.values, first.covariance, model, 1)
+    assert (own[words == "weak"] < WEAK).all() and np.isfinite(own[words == "weak"]).all()
+    assert np.isnan(own[words == "size_held"]).all() and set(table.flags) == {""}
+    off = pulls(table, truth, [CRYSTALS, 1, AGGLOMERATES, 5])
+    assert np.abs(off[words == ""].mean(axis=0)).max() < 0.5 and np.abs(off[words == "size_held"]).max() < 3
+    sizes = quantify(table, curves, [None, None], None)[1]
+    assert np.isnan(sizes.radius_nm.value[words != ""]).all()
+
+
+def test_c_where_the_width_is_below_zero_is_at_the_size_of_another_frame():
+    """Widths of s = −0.02 nm² in three frames: what is reported of them is a fit at the size of the nearest other."""
+    truth = truth_of(np.full(12, 15.0), np.full(12, 150.0))
+    strange = np.arange(4, 7)
+    truth[strange, 6] = -0.02
+    curves = curves_of(truth, 3)
+    first, table, _ = fitted(curves)
+    assert negative_variance(first, 1)[strange].all() and not negative_variance(first, 1)[[3, 7]].any()
+    assert {table.others[0][k] for k in strange} == {"negative_variance"} and set(table.flags) == {""}
+    for k, giver in zip(strange, (3, 3, 7), strict=True):
+        np.testing.assert_array_equal(table.values[k, 5:], first.values[giver, 5:])
+        rows = np.arange(12) == k
+        sizes = {2: first.values[giver, 5:6], 3: first.values[giver, 6:]}
+        start = truth[giver][None, SPHERES.nonlinear]
+        one = fit_rows(curves, rows, window(curves, MODEL), SPHERES, held=sizes, start=start)
+        np.testing.assert_allclose(table.values[k], one.values[0], rtol=1e-5, atol=1e-8)
 
 
 def test_nothing_is_invented_where_there_is_nothing():

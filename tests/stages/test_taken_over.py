@@ -240,3 +240,37 @@ def test_a_clear_population_with_a_width_below_zero_is_not_called_weak():
     frames.intensity[:] += FACTOR * 150 * gaussian_spheres(Q, truth[:, RADIUS], np.full(10, -0.02))[0]
     _, table, _ = fitted(frames)
     assert set(table.others[0]) == {"negative_variance"} and set(table.flags) == {""}
+
+
+# --- how far a size may have moved -----------------------------------------------------------------------------------
+
+
+def test_the_error_of_a_held_size_holds_how_far_it_moves_on_the_way():
+    """Crystals that grow by 0.05 nm a frame, too weak at first: numpy's line through five givers says the rate."""
+    n, early = 30, np.arange(8)
+    c, radius = np.full(n, 15.0), 2.2 + 0.05 * np.arange(n)
+    c[early] = 0.5
+    truth = truth_of(c, np.full(n, 150.0), radius)
+    first, table, _ = fitted(curves_of(truth, 2))
+    assert {table.flags[k] for k in early} <= {"weak", "size_held"} and set(table.flags[8:]) == {""}
+    held = early[table.values[early, 1] == first.values[8, 1]]
+    assert held.size > 3
+    errors = np.sqrt(np.einsum("naa->na", first.covariance))
+    for column in (1, 2):
+        around = slice(8, 13)
+        rate = np.polyfit(np.arange(8, 13), first.values[around, column], 1, w=1 / errors[around, column])[0]
+        moved = np.minimum(np.abs(rate * (held - 8)), np.ptp(first.values[8:, column]))
+        wanted = first.covariance[8, column, column] + moved**2
+        np.testing.assert_allclose(table.covariance[held, column, column], wanted, rtol=1e-6)
+    off = pulls(table, truth, [CRYSTALS, AGGLOMERATES, RADIUS])[held]
+    assert np.abs(off).max() < 3
+    own = first.covariance[8, 1, 1] ** 0.5
+    assert abs(truth[0, 1] - table.values[held[0], 1]) > 5 * own, "the giver's own error does not tell"
+
+
+def test_a_size_that_does_not_move_is_as_well_known_as_in_its_giver():
+    """Frames in time or not: a giver that is alone has no rate, and says nothing of one."""
+    truth = truth_of([15.0, 0.0, 0.0], np.full(3, 150.0))
+    first, table, _ = fitted(curves_of(truth, 1))
+    assert table.flags[1:] != ("", "")
+    np.testing.assert_allclose(table.covariance[1:, 1, 1], first.covariance[0, 1, 1], rtol=1e-6)
