@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from saxs_pipeline.outputs.flags import has_word, independent, sound
+from saxs_pipeline.outputs.flags import has_word, independent, populations, sound
 from saxs_pipeline.outputs.numbers import percent, plus_minus
 from saxs_pipeline.outputs.plot_aliquots import aliquots_caption, draw_aliquots
 from saxs_pipeline.outputs.plot_style import (
@@ -70,12 +70,19 @@ def draw_radius(result: RunResult) -> Drawing | None:
     axis.apply(lower)
     margins(figure, top=4.5, gap=4.5)
     caption = (
-        "Mean radius r (a) and standard deviation σ_r of the radii (b) against the time since the time zero. "
+        f"{whose(result)}Mean radius r (a) and standard deviation σ_r of the radii (b) against the time since the "
+        "time zero. "
         f"Bars: statistical standard uncertainty. Dotted: last reported frame ({_last(quantities, row)}). "
         f"{count_limits(limit & shown)}{aliquots_caption(axis, result.aliquots, ('radius',))}{left_out(result, axis)}"
     )
     alt = f"Two plots against time; at the end {_last(quantities, row)}."
     return Drawing("radius", figure, caption.strip(), alt)
+
+
+def whose(result: RunResult) -> str:
+    """ "Crystals: ", the name of the first population where there are others, for a caption; else ""."""
+    names = [name for name, _ in populations(result)]
+    return f"{names[0].replace('_', ' ').capitalize()}: " if len(names) > 1 else ""
 
 
 def _mark_last(ax: Axes, estimate: Estimate, row: int, unit: str) -> None:
@@ -172,9 +179,9 @@ def _concentration_caption(result: RunResult, axis: TimeAxis, weak: Bools, panel
     )
     hollow += f"{'c_NC and yield are' if panels > 1 else 'c_NC is'} too low while the crystals still grow towards it. "
     return (
-        f"{subject} against the time since the time zero. Coloured bars: statistical standard uncertainty; shaded "
-        "and black bar: systematic standard uncertainty, which moves all frames together. Dotted: last reported frame. "
-        f"{hollow if weak.any() else ''}"
+        f"{whose(result)}{subject} against the time since the time zero. Coloured bars: statistical standard "
+        "uncertainty; shaded and black bar: systematic standard uncertainty, which moves all frames together. Dotted: "
+        f"last reported frame. {hollow if weak.any() else ''}"
         f"{aliquots_caption(axis, result.aliquots, ('c', 'yield'))}{left_out(result, axis)}"
     ).strip()
 

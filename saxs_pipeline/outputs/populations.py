@@ -7,7 +7,7 @@ import numpy as np
 from saxs_pipeline.outputs.flags import has_word, sound
 from saxs_pipeline.outputs.numbers import estimate_text, percent, plus_minus
 from saxs_pipeline.science.limits import at_limit
-from saxs_pipeline.types import Bools, Floats, Quantities, RunResult
+from saxs_pipeline.types import Bools, Floats, Ints, Quantities, RunResult
 
 _TERMS = {
     "power_law_1_mm": ("power law d q⁻ᵖ, d", "1/mm at q = 1 nm⁻¹"),
@@ -59,15 +59,42 @@ def present(quantities: Quantities) -> Bools:
 def rows(result: RunResult) -> list[tuple[str, str]]:
     """What the summary says of further populations and terms, as (name, text)."""
     found = []
-    for name, quantities in result.others:
-        found += [(f"{name}: {what}", text) for what, text in _population_rows(result, quantities)]
-    last = np.flatnonzero(sound(result) & np.isfinite(result.curves.time_s))
+    for number, (name, quantities) in enumerate(result.others, start=1):
+        found += [(f"{name}: {what}", text) for what, text in _population_rows(result, quantities, number)]
+    good = sound(result) & np.isfinite(result.curves.time_s)
     for name, values, errors in _terms(result):
-        known = last[np.isfinite(values[last] + errors[last])] if last.size else last
-        if known.size:
+        if (good & np.isfinite(values)).any():
             what, unit = _TERMS[name]
-            found.append((what, plus_minus(float(values[known[-1]]), float(errors[known[-1]]), unit=unit)))
+            found.append((what, _term_text(result, name, unit, values, errors, good & np.isfinite(values))))
     return found
+
+
+def _term_text(  # noqa: PLR0917
+    result: RunResult, name: str, unit: str, values: Floats, errors: Floats, known: Bools
+) -> str:
+    """A term in the last of the frames `known` (n,); of one that is held at an end of its range, the most precise too.
+
+    values, errors (n,), of which NaN is that of a value that is held.
+    """
+    last, free = int(np.flatnonzero(known)[-1]), np.flatnonzero(known & np.isfinite(errors))
+    if free.size and not errors[free].any():
+        return f"{plus_minus(float(values[last]), unit=unit)} (fixed)"
+    if np.isfinite(errors[last]):
+        return plus_minus(float(values[last]), float(errors[last]), unit=unit)
+    text = f"{plus_minus(float(values[last]), unit=unit)} (held at an end of its range)"
+    if not free.size:
+        return text
+    best = int(free[np.argmin(errors[free])])
+    fitted = plus_minus(float(values[best]), float(errors[best]), unit=unit)
+    return f"{text}; fitted in {free.size} of {known.sum()} frames, best in {result.curves.index[best]}: {fitted}"
+
+
+def held_note(result: RunResult, number: int, size: str) -> str:
+    """ " (fixed)" behind a size, radius or sigma, of this population where model.fixed holds it, else ""."""
+    if result.fits is None:
+        return ""
+    model = result.fits.model
+    return " (fixed)" if f"{model.prefixes[number]}{size}" in dict(model.fixed) else ""
 
 
 def named(result: RunResult, rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -78,33 +105,49 @@ def named(result: RunResult, rows: list[tuple[str, str]]) -> list[tuple[str, str
     return [(what if what.startswith(("χ²", "last")) else prefix + what, text) for what, text in rows]
 
 
-def _population_rows(result: RunResult, quantities: Quantities) -> list[tuple[str, str]]:
+def _population_rows(result: RunResult, quantities: Quantities, number: int) -> list[tuple[str, str]]:
     there = np.flatnonzero(present(quantities) & sound(result, quantities))
     if not there.size:
         limit = "" if np.isfinite(quantities.c_nc_umol_L.value).any() else "; no limit to its c, for want of a size"
         return [("seen", f"in no frame{limit}")]
-    first, row = quantities.time_s[there[0]], int(there[-1])
-    last = quantities.time_s[row]
-    found = [("seen", f"from {first:.4g} s to {last:.4g} s, in {there.size} frames; values of the last one")]
-    for what, estimate, unit in (
-        ("radius r", quantities.radius_nm, "nm"),
-        ("spread σ_r", quantities.sigma_nm, "nm"),
-        ("concentration c", quantities.c_nc_umol_L, "µmol/L"),
-        ("yield", percent(quantities.yield_), "%"),
+    end = _end_rows(result, quantities, int(there[-1]))
+    row = _most_precise(quantities, there) if end else int(there[-1])
+    first, last = (f"{quantities.time_s[there[k]]:.4g} s" for k in (0, -1))
+    which = f"frame {quantities.index[row]}, at {quantities.time_s[row]:.4g} s, "
+    which += "the one that tells its radius best" if end else "the last one"
+    found = [("seen", f"from {first} to {last}, in {there.size} frames; values of {which}")]
+    for what, estimate, unit, size in (
+        ("radius r", quantities.radius_nm, "nm", "radius"),
+        ("spread σ_r", quantities.sigma_nm, "nm", "sigma"),
+        ("concentration c", quantities.c_nc_umol_L, "µmol/L", ""),
+        ("yield", percent(quantities.yield_), "%", ""),
     ):
         if np.isfinite(estimate.statistical[row]):
-            found.append((what, estimate_text(estimate, row, unit)))
-    return found + _end_rows(result, quantities)
+            found.append((what, estimate_text(estimate, row, unit) + held_note(result, number, size)))
+    return found + end
 
 
-def _end_rows(result: RunResult, quantities: Quantities) -> list[tuple[str, str]]:
-    """What is said of a population that has vanished."""
-    gone = np.flatnonzero(has_word(quantities.flags, "vanished") & sound(result, quantities))
+def _most_precise(quantities: Quantities, rows: Ints) -> int:
+    """Of these rows the one with the smallest error of the radius; of c, relative to it, where the radius has none."""
+    errors = quantities.radius_nm.statistical[rows]
+    if not (errors > 0).any():
+        errors = np.abs(quantities.c_nc_umol_L.statistical[rows] / quantities.c_nc_umol_L.value[rows])
+    return int(rows[np.argmin(np.where(np.isfinite(errors), errors, np.inf))])
+
+
+def _end_rows(result: RunResult, quantities: Quantities, seen: int) -> list[tuple[str, str]]:
+    """What is said of a population that has vanished; seen: row in which its size was reported last."""
+    trusted, time = sound(result, quantities), quantities.time_s
+    gone = np.flatnonzero(has_word(quantities.flags, "vanished") & trusted)
+    gone = gone[gone > seen]
     if not gone.size:
         return []
-    c, row = quantities.c_nc_umol_L, int(gone[-1])
-    start = quantities.time_s[gone[0]]
-    text = f"from {start:.4g} s on; at {quantities.time_s[row]:.4g} s"
-    if not np.isfinite(c.value[row]):
-        return [("vanished", f"from {start:.4g} s on")]
-    return [("vanished", f"{text} c is {plus_minus(float(c.value[row]), float(c.statistical[row]), unit='µmol/L')}")]
+    text = f"from {time[gone[0]]:.4g} s on"
+    if gone[0] > seen + 1:
+        text += f"; before that, from {time[seen + 1]:.4g} s on, too weak for a size"
+    c = quantities.c_nc_umol_L
+    last = np.flatnonzero(trusted & np.isfinite(c.value))[-1:].tolist()
+    if last and last[0] >= gone[0]:
+        amount = plus_minus(float(c.value[last[0]]), float(c.statistical[last[0]]), unit="µmol/L")
+        text += f"; at {time[last[0]]:.4g} s c is {amount}"
+    return [("vanished", text)]

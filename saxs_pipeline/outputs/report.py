@@ -14,10 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from saxs_pipeline.outputs.figure_files import FigureFiles
 from saxs_pipeline.outputs.flags import MEANING, count_words, frame_flags, has_word, sound
+from saxs_pipeline.outputs.flags import populations as flagged
 from saxs_pipeline.outputs.numbers import plus_minus
 from saxs_pipeline.outputs.report_reaction import kinetics_content, reaction_content
 from saxs_pipeline.outputs.tables import series_numbers, summary
-from saxs_pipeline.types import RunResult
+from saxs_pipeline.types import Ints, RunResult
 
 MOST_ROWS = 600
 """Rows of the table of the series; longer series show every k-th frame and point to series.csv."""
@@ -52,7 +53,9 @@ def _content(result: RunResult, figures: Sequence[FigureFiles]) -> dict[str, Any
         "placed": {figure.name: _embedded(figure) for figure in figures if figure.name in _PLACED},
         "reaction": None if result.analysis is None else reaction_content(result.analysis),
         "kinetics": None if result.comparison is None else kinetics_content(result.comparison),
-        "flags": _flag_rows(result),
+        "flags": _flag_tables(result),
+        "first": flagged(result)[0][0] if result.others else "",
+        "others": [name for name, _ in result.others],
         "every": every,
         "series": _series_rows(result, every) if result.quantities is not None else [],
         "uncertainty": _uncertainty_rows(result),
@@ -74,9 +77,15 @@ def _embedded(figure: FigureFiles) -> dict[str, str]:
     return {"name": figure.name, "uri": uri, "alt": figure.alt, "caption": figure.caption}
 
 
-def _flag_rows(result: RunResult) -> list[tuple[str, int, str, str]]:
+def _flag_tables(result: RunResult) -> list[tuple[str, list[tuple[str, int, str, str]]]]:
+    """Name of each population that has flags, "" of a single one, with its rows."""
+    every = [(name, one.flags) for name, one in flagged(result)] or [("", frame_flags(result))]
+    tables = [(name, _flag_rows(flags, result.curves.index)) for name, flags in every]
+    return [(name, rows) for name, rows in tables if rows]
+
+
+def _flag_rows(flags: Sequence[str], index: Ints) -> list[tuple[str, int, str, str]]:
     """(word, number, frames, meaning) for every flag."""
-    flags, index = frame_flags(result), result.curves.index
     return [
         (word, number, _frame_list(index[has_word(flags, word)].tolist()), MEANING.get(word, ""))
         for word, number in count_words(flags)

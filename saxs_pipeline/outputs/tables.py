@@ -265,14 +265,14 @@ def _quantity_rows(result: RunResult, quantities: Quantities) -> list[tuple[str,
     if row is None:
         return [("last reported frame", "none: no frame supports a radius"), *_chi2_rows(result, quantities)]
     rows = [("last reported frame", f"{quantities.index[row]}, at {quantities.time_s[row]:.4g} s")]
-    for name, estimate, unit in (
-        ("radius r", quantities.radius_nm, "nm"),
-        ("spread σ_r", quantities.sigma_nm, "nm"),
-        ("concentration c_NC", quantities.c_nc_umol_L, "µmol/L"),
-        ("yield", percent(quantities.yield_), "%"),
+    for name, estimate, unit, size in (
+        ("radius r", quantities.radius_nm, "nm", "radius"),
+        ("spread σ_r", quantities.sigma_nm, "nm", "sigma"),
+        ("concentration c_NC", quantities.c_nc_umol_L, "µmol/L", ""),
+        ("yield", percent(quantities.yield_), "%", ""),
     ):
         if np.isfinite(estimate.value[row]):
-            rows.append((name, estimate_text(estimate, row, unit)))
+            rows.append((name, estimate_text(estimate, row, unit) + populations.held_note(result, 0, size)))
     return rows + _chi2_rows(result, quantities)
 
 

@@ -173,7 +173,8 @@ def _result(frame: Frame) -> _Result:
     p, size = frame.problem, single_size(frame)
     found = solve(frame, size)
     constant = frame.constant @ (kernel(p.q_nm, p.radius_nm, p.factor) * frame.weight[:, None])
-    near = about(frame, [p.radius_nm[group] for group in found.groups])
+    groups = found.groups or [slice(size.place, size.place + 1)]  # none is needed: the errors are of the nearest one
+    near = about(frame, [p.radius_nm[group] for group in groups])
     smearing = _numbers(found.single, p.radius_nm, constant)[2]
     middle, *ends = (_candidate(frame, near, found, constant, share * smearing) for share in (_UNDONE, 0.0, 1.0))
     repeated = _numbers(_repeated(frame, near, found.strength, middle.curve, middle.made), p.radius_nm, constant)

@@ -20,7 +20,12 @@ def doubts(model: ModelSpec | None, curves: Curves, populations: Sequence[Quanti
     """One line for each thing that cannot be, or is doubtful, about all populations, () without fits."""
     if model is None or not populations:
         return []
-    found = [_impossible(populations), _sizeless(model, curves, populations), _crowded(model, populations)]
+    found = [
+        _impossible(populations),
+        _sizeless(model, curves, populations),
+        _crowded(model, populations),
+        _out_of_range(model, populations),
+    ]
     chi2 = populations[0].chi2_red[curves.usable]
     if np.isfinite(chi2).any() and np.nanmedian(chi2) > POOR:
         found.append(
@@ -65,6 +70,19 @@ def _sizeless(model: ModelSpec, curves: Curves, populations: Sequence[Quantities
         )
     keys = "model.radius and model.sigma" if len(sized) == 1 else "radius and sigma of model.populations"
     return f"no frame supports a radius: check {keys}, and that the background frames lie before the crystals"
+
+
+def _out_of_range(model: ModelSpec, populations: Sequence[Quantities]) -> str:
+    """Says in how many frames an exponent or a volume fraction lies beyond the range it was given."""
+    beyond = np.any([["out_of_range" in flag.split("|") for flag in one.flags] for one in populations], axis=0)
+    ranges = (("model.power_law", model.power_law), ("model.structure_factor.volume_fraction", model.volume_fraction))
+    keys = [key for key, ends in ranges if ends is not None and ends[0] < ends[1]]
+    if not beyond.any():
+        return ""
+    return (
+        f"in {beyond.sum()} frames {' or '.join(keys)} lies beyond its range (out_of_range); they are left out of "
+        "the analysis of the series: widen the range, or the model is another"
+    )
 
 
 def _crowded(model: ModelSpec, populations: Sequence[Quantities]) -> str:

@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from saxs_pipeline.outputs import flags, populations, tables
+from saxs_pipeline.outputs import flags, populations, report, tables
+from saxs_pipeline.outputs.numbers import plus_minus
 from saxs_pipeline.outputs.plot_populations import draw_populations
+from saxs_pipeline.outputs.plot_series import draw_concentration_yield, draw_radius
 from saxs_pipeline.types import Estimate, FitTable
 from tests.outputs.known_run import make_result
 from tests.spheres import two_populations
@@ -111,7 +113,7 @@ def test_an_exponent_that_is_held_at_an_end_of_its_range_has_no_error(pair):
     model = two_populations(1.0, power_law=(3.0, 4.5))
     p, column = len(model.columns), model.columns.index("exponent")
     values, free = np.full((N, p), 3.7), np.ones((N, p), dtype=bool)
-    values[30:, column], free[30:, column] = 3.0, False
+    values[30:, column], free[30:, column] = 3.0, False  # of the other 30 five are excluded
     fits = replace(
         result_of(pair).fits, values=values, free=free, model=model.spec,
         covariance=np.where(free[:, :, None], 1e-4 * np.eye(p), 0.0),
@@ -119,4 +121,60 @@ def test_an_exponent_that_is_held_at_an_end_of_its_range_has_no_error(pair):
     columns = populations.columns(replace(whole, fits=fits))
     errors = np.array(columns["exponent_err"], dtype=float)
     np.testing.assert_array_equal(np.isnan(errors), np.arange(N) >= 30)
-    assert dict(populations.rows(replace(whole, fits=fits)))["exponent p"] == "3.700 ± 0.010"
+    assert dict(populations.rows(replace(whole, fits=fits)))["exponent p"] == (
+        "3 (held at an end of its range); fitted in 25 of 35 frames, best in 0: 3.700 ± 0.010"
+    )
+    fixed = replace(fits, model=replace(fits.model, power_law=(4.0, 4.0)), values=np.full((N, p), 4.0))
+    covariance = fits.covariance.copy()
+    covariance[:, column] = covariance[:, :, column] = 0.0
+    fixed = replace(fixed, covariance=covariance, free=free & (np.arange(p) != column))
+    assert dict(populations.rows(replace(whole, fits=fixed)))["exponent p"] == "4 (fixed)"
+
+
+def test_a_size_that_is_held_is_said_to_be_fixed(pair):
+    result = result_of(pair)
+    held = (("agglomerates_radius", 2.0), ("crystals_sigma", 0.1))
+    rows = dict(
+        tables.summary(replace(result, fits=replace(result.fits, model=replace(result.fits.model, fixed=held))))
+    )
+    fixed = {what for what, text in rows.items() if text.endswith("(fixed)")}
+    assert fixed == {"agglomerates: radius r", "crystals: spread σ_r"}
+
+
+def test_a_population_that_vanishes_is_quoted_where_it_is_known_best(pair):
+    """Sizes to frame 20, the best in 12; too weak for a size to 24; vanished from 25 on but in 39, where it is weak."""
+    result = result_of(pair)
+    one = result.others[0][1]
+    sized, error = np.arange(N) <= 20, np.full(N, 0.05)
+    error[12] = 0.01
+    radius = Estimate(np.where(sized, 1.5, np.nan), np.where(sized, error, np.nan), np.zeros(N))
+    radius.value[12] = 1.503
+    words = ["ok"] * 21 + ["weak"] * 4 + ["vanished"] * 14 + ["weak"]
+    vanishing = replace(one, radius_nm=radius, flags=tuple(words))
+    rows = dict(tables.summary(replace(result, others=(("agglomerates", vanishing),))))
+    time, c = one.time_s, one.c_nc_umol_L
+    assert rows["agglomerates: seen"].endswith(
+        f"in 21 frames; values of frame 12, at {time[12]:.4g} s, the one that tells its radius best"
+    )
+    assert rows["agglomerates: radius r"] == "1.503 ± 0.010 nm"
+    said = rows["agglomerates: vanished"]
+    assert said.startswith(f"from {time[25]:.4g} s on; before that, from {time[21]:.4g} s on, too weak for a size; ")
+    assert f"; at {time[39]:.4g} s c is {plus_minus(c.value[39], c.statistical[39], unit='µmol/L')}" in said
+
+
+def test_report_and_captions_say_whose_the_numbers_are(pair, tmp_path):
+    result = result_of(pair)
+    report.write(result, [], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for text in (
+        "Flags of crystals",
+        "Flags of agglomerates",
+        "Table of the series, crystals",
+        "columns of agglomerates",
+    ):
+        assert text in page, text
+    agglomerates = page[page.index("Flags of agglomerates") :]
+    assert "<td>weak</td><td>3</td><td>37–39</td>" in agglomerates
+    for draw in (draw_radius, draw_concentration_yield):
+        assert draw(result).caption.startswith("Crystals: ")
+        assert not draw(pair[0]).caption.startswith("Crystals: ")

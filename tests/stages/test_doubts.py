@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,14 @@ def test_no_radius_names_keys_that_there_are():
     assert "model.populations" in text and "model.radius" not in text
     (text,) = doubts(TWO, FRAMES, (NONE, quantities()))
     assert text.startswith("no frame supports a radius of crystals, ") and "put agglomerates first" in text
+
+
+def test_frames_beyond_a_range_are_counted_and_the_key_is_named():
+    model = two_populations(1.0, power_law=(3.0, 4.5))
+    flags = ("ok", "out_of_range", "weak|out_of_range", "ok", "at_limit", "ok")
+    both = (replace(quantities(), flags=flags), quantities())
+    (text,) = doubts(model, FRAMES, both)
+    assert text.startswith("in 2 frames model.power_law lies beyond its range") and "left out of the analysis" in text
 
 
 @pytest.mark.parametrize("distribution", ["gaussian", "lognormal"])
