@@ -1,4 +1,4 @@
-"""Size distributions without a shape assumption: milliseconds per pattern with errors, one thread, 200 bins, 101 radii.
+"""Size distributions without a shape assumption: milliseconds per pattern with errors, one thread, 200 bins, 161 radii.
 
     python benchmarks/sizes.py [FRAMES]
 

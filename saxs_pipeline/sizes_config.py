@@ -16,8 +16,8 @@ class Sizes(Section):
     q_min: InverseNm
     q_max: InverseNm
     radius: SizeRange = Field((0.5, 6.0), description="range of the radii")
-    bins: Annotated[int, Field(ge=20, le=400)] = Field(101, description="number of radii")
-    spacing: Literal["geometric", "linear"] = Field("geometric", description="of the radii")
+    bins: Annotated[int, Field(ge=20, le=400)] = Field(161, description="number of radii")
+    spacing: Literal["geometric", "linear"] = Field("linear", description="of the radii")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -8,7 +8,15 @@ import h5py
 import numpy as np
 
 from saxs_pipeline.model_spec import ModelSpec, Population, from_text, to_text
-from saxs_pipeline.outputs.nexus_groups import group_of, mark_plot, put_array, put_texts, text_in, texts_in
+from saxs_pipeline.outputs.nexus_groups import (
+    group_of,
+    mark_plot,
+    put_array,
+    put_texts,
+    put_units,
+    text_in,
+    texts_in,
+)
 from saxs_pipeline.types import Curves, Estimate, FitTable, Floats, Quantities, RunResult
 
 _ESTIMATES = (
@@ -20,24 +28,44 @@ _ESTIMATES = (
 )
 """Name in the file, field of Quantities, label of the axis, unit."""
 
+_COVARIANCE_UNITS = ("nm", "nm", "µmol/L")
+"""Of r, sigma_r, c_nc."""
+
 
 def write(entry: h5py.Group, result: RunResult) -> None:
     """Write what the fits gave."""
     if result.fits is not None:
-        _write_fits(entry, result.fits)
+        _write_fits(entry, result.fits, result.curves.unit)
     if result.model is not None:
         _write_model(entry, result.model, result.curves)
     if result.quantities is not None:
-        _write_series(entry, "series", result.quantities, result.curves.unit)
+        first = result.fits.model.populations[0].name if result.fits is not None else ""
+        _write_series(entry, "series", first, result.quantities, result.curves.unit)
     for name, quantities in result.others:
-        _write_series(entry, f"series_{name}", quantities, result.curves.unit)
+        _write_series(entry, f"series_{name}", name, quantities, result.curves.unit)
 
 
-def _write_fits(entry: h5py.Group, fits: FitTable) -> None:
+def _units(model: ModelSpec, unit: str) -> list[str]:
+    """Unit of each column of the fits of curves in `unit`; of c without a contrast that of I per ⟨P⟩."""
+    by_end = {
+        "c_nc_umol_L": "µmol/L",
+        "r_nm": "nm",
+        "sigma2_nm2": "nm^2",
+        "background_1_mm": unit,
+        "power_law_1_mm": unit,  # of the term at q = 1/nm
+    }
+    if all(one.amplitude == 1 for one in model.populations):
+        by_end["c_nc_umol_L"] = f"{unit}/nm^6"
+    return [next((own for end, own in by_end.items() if name.endswith(end)), "") for name in model.columns]
+
+
+def _write_fits(entry: h5py.Group, fits: FitTable, unit: str) -> None:
     group = group_of(entry, "fit", "NXparameters")
     put_texts(group, "parameter_names", fits.model.columns)
-    put_array(group, "parameters", fits.values)
-    put_array(group, "covariance", fits.covariance)
+    put_array(group, "parameters", fits.values, label="parameters, units by column")
+    put_array(group, "covariance", fits.covariance, label="covariance of the parameters, whose units are given")
+    for name in ("parameters", "covariance"):
+        put_units(group[name], _units(fits.model, unit))
     put_array(group, "chi2_reduced", fits.chi2_red)
     put_array(group, "points", fits.n_points)
     put_array(group, "converged", fits.converged)
@@ -57,8 +85,10 @@ def _write_model(entry: h5py.Group, model: Floats, curves: Curves) -> None:
     mark_plot(group, "I_fit", ["time", "q"], title="fitted curves", SILX_style=style)
 
 
-def _write_series(entry: h5py.Group, name: str, quantities: Quantities, unit: str) -> None:
+def _write_series(entry: h5py.Group, name: str, population: str, quantities: Quantities, unit: str) -> None:
     group = group_of(entry, name, "NXdata")
+    if population:
+        group.attrs["population"] = population
     put_array(group, "time", quantities.time_s, "s", "time (s)")
     for column, field, label, own_unit in _ESTIMATES:
         estimate: Estimate = getattr(quantities, field)
@@ -72,14 +102,22 @@ def _write_series(entry: h5py.Group, name: str, quantities: Quantities, unit: st
         )
     put_array(group, "chi2_reduced", quantities.chi2_red)
     put_array(group, "covariance", quantities.covariance, label="statistical covariance of r, sigma_r, c_nc")
+    put_units(group["covariance"], _COVARIANCE_UNITS)
     if quantities.shared is not None:
         said = "of the standard uncertainties of r, sigma_r, c_nc: what background and dark cause, alike in all frames"
         put_array(group, "shared_errors", quantities.shared, label=said)
+        put_units(group["shared_errors"], _COVARIANCE_UNITS)
     put_array(group, "exposure_time", quantities.exposure_s, "s")
     put_array(group, "frame", quantities.index)
     put_texts(group, "flag", quantities.flags)
     style = json.dumps({"axes_scale_types": ["log"]})
-    mark_plot(group, "r", ["time"], title="mean radius and spread", SILX_style=style)
+    mark_plot(
+        group,
+        "r",
+        ["time"],
+        title=f"mean radius and spread{f' of {population}' if population else ''}",
+        SILX_style=style,
+    )
     group.attrs["auxiliary_signals"] = np.array(["sigma_r"], dtype=object)
 
 

@@ -41,6 +41,11 @@ def put_array(group: h5py.Group, name: str, values: NDArray[Any], units: str = "
         dataset.attrs["long_name"] = label
 
 
+def put_units(dataset: h5py.Dataset, units: Iterable[str]) -> None:
+    """A unit for each place along the last axis, and along the one before it of a covariance."""
+    dataset.attrs["units"] = np.array(list(units), dtype=object)
+
+
 def put_texts(group: h5py.Group, name: str, values: Iterable[str]) -> None:
     """A list of texts."""
     group.create_dataset(name, data=np.array(list(values), dtype=object), dtype=_TEXT)

@@ -17,6 +17,20 @@ _DENSITIES = {
 }
 """Name in the file, field of SizeDistributions; (n, k)."""
 
+_LABELS = {
+    "mean_nm": "volume-weighted mean radius (nm)",
+    "number_mean_nm": "number-weighted mean radius (nm)",
+    "width_nm": "standard deviation of the volume-weighted distribution (nm)",
+    "volume_fraction": "volume fraction of all sizes",
+    "background_1_mm": "constant background",
+    "resolvable_width_nm": "standard deviation that a single size exceeds in 5 % of cases (nm)",
+    "single_fwhm_nm": "full width at half maximum of a single size (nm)",
+    "two_sizes_nm": "distance from which on two sizes are shown as two (nm)",
+    "groups": "separate groups of sizes that the curve needs",
+    "chi2_red": "reduced chi-square",
+}
+"""What the columns are."""
+
 
 def write(entry: h5py.Group, sizes: SizeDistributions, curves: Curves) -> None:
     """The group `sizes` of an entry that has `curves`."""
@@ -27,10 +41,13 @@ def write(entry: h5py.Group, sizes: SizeDistributions, curves: Curves) -> None:
     put_array(group, "radius", sizes.radius_nm, "nm", "radius (nm)")
     put_array(group, "bin_width", sizes.bin_nm, "nm")
     for k, name in enumerate(SIZE_COLUMNS):
-        put_array(group, name, sizes.values[:, k], _unit(name, curves))
-        put_array(group, f"{name}_errors", sizes.errors[:, k], _unit(name, curves))
+        put_array(group, name, sizes.values[:, k], _unit(name, curves), _LABELS[name])
+        said = f"statistical standard uncertainty of {name}"
+        put_array(group, f"{name}_errors", sizes.errors[:, k], _unit(name, curves), said)
+    systematic = sizes.scale_rel * np.abs(sizes.value("volume_fraction"))
+    put_array(group, "volume_fraction_systematic", systematic, "", "systematic standard uncertainty of volume_fraction")
     for k, name in enumerate(SHAPE_COLUMNS):
-        put_array(group, name, sizes.shape[:, k], _unit(name, curves))
+        put_array(group, name, sizes.shape[:, k], _unit(name, curves), _LABELS[name])
     put_texts(group, "flag", sizes.flags)
     group["time"], group["frame"] = entry["curves/time"], entry["curves/frame"]
     group.attrs["scale_relative_uncertainty"] = sizes.scale_rel

@@ -67,4 +67,9 @@ def size_rows(sizes: SizeDistributions) -> list[tuple[str, str]]:
     ]
     if poor := int((sizes.flagged("poor_fit") & known).sum()):
         rows.append(("size distributions, doubt", f"in {poor} frames no distribution of spheres describes the curve"))
+    if coarse := int((sizes.flagged("coarse_bins") & known).sum()):
+        text = (
+            f"in {coarse} frames the bins limit the resolution (coarse_bins): give more `bins` or a narrower `radius`"
+        )
+        rows.append(("size distributions, bins", text))
     return rows

@@ -40,8 +40,8 @@ _CUBIC_NM_PER_UMOL_L = AVOGADRO_PER_MOL * 1e-6 / 1e24
 # --- what a bin scatters ---------------------------------------------------------------------------------------------
 
 
-def radius_grid(smallest_nm: float, largest_nm: float, bins: int = 101, spacing: str = "geometric") -> Floats:
-    """Radii (bins,) in nm from smallest to largest, "geometric" or "linear". Raises BadInput for other requests."""
+def radius_grid(smallest_nm: float, largest_nm: float, bins: int = 161, spacing: str = "linear") -> Floats:
+    """Radii (bins,) in nm from smallest to largest, "linear" or "geometric". Raises BadInput for other requests."""
     if not 0 < smallest_nm < largest_nm < math.inf:
         raise BadInput(
             f"sizes: radii must be two increasing positive numbers in nm, not {smallest_nm:g}, {largest_nm:g}"

@@ -96,6 +96,12 @@ def test_uncertainties_carry_units_and_names(result, tmp_path):
         np.testing.assert_array_equal(series["c_nc_systematic"], result.quantities.c_nc_umol_L.systematic)
         np.testing.assert_array_equal(file["entry/curves/I_errors"], result.curves.sigma)
         assert series["flag"].asstr()[13] == "all_zero"
+        assert list(series["covariance"].attrs["units"]) == ["nm", "nm", "µmol/L"]
+        fit = file["entry/fit"]
+        for name in ("parameters", "covariance"):
+            assert len(fit[name].attrs["units"]) == fit[name].shape[-1]
+        units = dict(zip(fit["parameter_names"].asstr()[()], fit["parameters"].attrs["units"], strict=True))
+        assert units["r_nm"] == "nm" and units["sigma2_nm2"] == "nm^2" and units["background_1_mm"] == "1/mm"
 
 
 def test_a_pixel_mask_is_that_of_nexus_and_small(result, tmp_path):

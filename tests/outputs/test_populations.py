@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 
-from saxs_pipeline.outputs import flags, populations, report, tables
+from saxs_pipeline.outputs import flags, nexus, populations, report, tables
 from saxs_pipeline.outputs.numbers import plus_minus
 from saxs_pipeline.outputs.plot_populations import draw_populations
 from saxs_pipeline.outputs.plot_series import draw_concentration_yield, draw_radius
@@ -160,6 +161,14 @@ def test_a_population_that_vanishes_is_quoted_where_it_is_known_best(pair):
     said = rows["agglomerates: vanished"]
     assert said.startswith(f"from {time[25]:.4g} s on; before that, from {time[21]:.4g} s on, too weak for a size; ")
     assert f"; at {time[39]:.4g} s c is {plus_minus(c.value[39], c.statistical[39], unit='µmol/L')}" in said
+
+
+def test_each_series_of_the_file_says_which_population_it_is(pair, tmp_path):
+    nexus.write_run(result_of(pair), tmp_path / "run.nxs")
+    with h5py.File(tmp_path / "run.nxs") as file:
+        for group, name in (("series", "crystals"), ("series_agglomerates", "agglomerates")):
+            assert file[f"entry/{group}"].attrs["population"] == name
+            assert file[f"entry/{group}"].attrs["title"] == f"mean radius and spread of {name}"
 
 
 def test_report_and_captions_say_whose_the_numbers_are(pair, tmp_path):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from saxs_pipeline.outputs.size_tables import size_rows
 from saxs_pipeline.science import sizes
 from saxs_pipeline.science.formfactors import gaussian_spheres, intensity_factor, sphere
 from saxs_pipeline.science.scenarios import Scenario
@@ -229,6 +230,28 @@ def test_a_curve_that_no_spheres_make_is_said():
     assert "poor_fit" in invert(Q, bragg[None], sigma, RADII).flags[0]
     outside = invert(Q, curve((2.0,), (25,))[None], sigma, radius_grid(0.5, 1.5))
     assert {"poor_fit", "at_limit"} <= set(outside.flags[0].split("|"))
+
+
+def test_no_particles_at_all_have_an_error():
+    """A constant: in a part of the frames no particle is needed, which is no more certain than in the others."""
+    found = invert(Q, *measured(np.full_like(Q, B), 60, seed=5), RADII)
+    none = found.value("groups") == 0
+    assert 3 < none.sum() < 30
+    volume, error = found.value("volume_fraction"), found.error("volume_fraction")
+    assert (error[none] > 0).all() and (np.abs(volume[none]) < 2 * error[none]).all()
+    background = (found.value("background_1_mm") - B) / found.error("background_1_mm")
+    assert np.abs(background[none]).mean() < 1.6
+    assert found.flagged("weak")[none].all()
+
+
+@pytest.mark.parametrize("case", ["2.22 nm", "two sizes"])
+def test_the_bins_of_the_default_grid_do_not_limit_a_frame_of_75_ms(case):
+    radii, c = KNOWN[case]
+    assert not inverted(radii, c, 10).flagged("coarse_bins").any()
+    coarse = invert(Q, *measured(curve(radii, c), 3), radius_grid(0.5, 6.0, 60, "linear"))
+    assert coarse.flagged("coarse_bins").all()
+    said = dict(size_rows(coarse))["size distributions, bins"]
+    assert said.startswith("in 3 frames") and "more `bins`" in said
 
 
 def test_too_few_points_are_not_inverted(series):

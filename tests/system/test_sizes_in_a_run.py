@@ -63,8 +63,10 @@ def test_the_file_holds_what_the_table_says(run):
     with h5py.File(folder / "run.nxs") as file:
         group = file["entry/sizes"]
         assert group.attrs["signal"] == "density" and list(group.attrs["axes"]) == ["time", "radius"]
-        assert group["density"].shape == group["density_errors"].shape == (FRAMES, 101)
+        assert group["density"].shape == group["density_errors"].shape == (FRAMES, 161)
         assert group["density"].attrs["units"] == "1/nm"
+        np.testing.assert_allclose(group["volume_fraction_systematic"], table["volume_fraction_sys"], rtol=1e-9)
+        assert "number-weighted" in group["number_mean_nm"].attrs["long_name"]
         assert group["radius"][[0, -1]] == pytest.approx([0.5, 5.0])
     checked = subprocess.run(
         [Path(sys.executable).parent / "nxcheck", "-w", folder / "run.nxs"], capture_output=True, text=True, check=True
@@ -78,7 +80,7 @@ def test_summary_report_and_check_say_it(run):
     report = (path.with_suffix("") / "report.html").read_text()
     assert "Volume-weighted size distributions" in report and "resolution in size" in report
     assert (path.with_suffix("") / "figures/sizes.png").stat().st_size > 20_000
-    assert "101 radii from 0.5 to 5 nm" in invoke("check", path).stdout
+    assert "161 radii from 0.5 to 5 nm" in invoke("check", path).stdout
 
 
 def test_the_figure_shows_band_and_resolution_of_the_chosen_frames(run):
