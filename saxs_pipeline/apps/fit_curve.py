@@ -211,9 +211,11 @@ def _of_text(request: Request) -> _Task:
     run = None if request.run_file is None else runfile.load(request.run_file, must_exist=False)
     curve = _text_curve(request, run)
     notes = _check_points(path, curve)
+    said = run is not None and run.config.data.curves is not None
+    guessed = request.q_unit is None and curves_source.stated(path) is None and not said
     if run is not None:
-        return replace(_with_model(str(path), path.stem, curve, run), notes=notes)
-    guessed = request.q_unit is None and curves_source.stated(path) is None
+        task = _with_model(str(path), path.stem, curve, run)
+        return replace(task, notes=notes, unit_is_guessed=guessed)
     model = Model.model_construct(q_min=0.0, q_max=math.inf).spec([1.0])
     return _Task(
         str(path), path.stem, curve, np.ones(len(curve.q_nm), dtype=bool), model, notes=notes, unit_is_guessed=guessed

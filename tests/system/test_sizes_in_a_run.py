@@ -88,13 +88,16 @@ def test_the_figure_shows_band_and_resolution_of_the_chosen_frames(run):
     drawing = draw_sizes(result, [14, 37])
     top, bottom = drawing.figure.axes[:2]
     assert top.get_ylabel() == bottom.get_xlabel() == "radius $R$ (nm)"
-    assert bottom.get_ylabel() == "volume fraction per nm (nm⁻¹)" and "time (s)" in top.get_xlabel()
+    power = int(re.fullmatch(r"volume fraction per nm \(\$10\^\{(-\d+)\}\$ nm⁻¹\)", bottom.get_ylabel())[1])
+    assert "time (s)" in top.get_xlabel()
     bars = [line.get_xdata() for line in bottom.get_lines() if line.get_marker() == "|"]
     lengths = [bar[1] - bar[0] for bar in bars]
     assert lengths == pytest.approx(result.sizes.value("single_fwhm_nm")[[14, 37]])
     curve = max(
         (line for line in bottom.get_lines() if line.get_marker() != "|"), key=lambda line: max(line.get_ydata())
     )
+    assert max(curve.get_ydata()) * 10.0**power == pytest.approx(result.sizes.density[37].max())
+    assert 0.1 < max(curve.get_ydata()) < 10
     mean, width = rows(run[0].with_suffix(""))["mean_nm"][37], 0.1
     assert curve.get_xdata()[np.argmax(curve.get_ydata())] == pytest.approx(mean, abs=width)
     (band,) = (b.get_paths()[0].vertices for b in bottom.collections[1:2])
