@@ -34,6 +34,20 @@ _LABELS = {
 }
 """What the columns are."""
 
+_LABELS = {
+    "mean_nm": "volume-weighted mean radius (nm)",
+    "number_mean_nm": "number-weighted mean radius (nm)",
+    "width_nm": "standard deviation of the volume-weighted distribution (nm)",
+    "volume_fraction": "volume fraction of all sizes",
+    "background_1_mm": "constant background",
+    "resolvable_width_nm": "standard deviation that a single size exceeds in 5 % of cases (nm)",
+    "single_fwhm_nm": "full width at half maximum of a single size (nm)",
+    "two_sizes_nm": "distance from which on two sizes are shown as two (nm)",
+    "groups": "separate groups of sizes that the curve needs",
+    "chi2_red": "reduced chi-square",
+}
+"""What the columns are."""
+
 
 def write(entry: h5py.Group, sizes: SizeDistributions, curves: Curves) -> None:
     """The group `sizes` of an entry that has `curves`."""
