@@ -17,7 +17,7 @@ mean nothing. What the same rule makes of a single size with the frame's signal,
 distance at which it shows two sizes as two is found in the same way. Its error is Wahba's (J. R. Stat. Soc. B 45, 133
 (1983)), which holds, beside the noise, what smoothing takes away, for a truth as rough as Δχ² = 0.7 allows: the band of
 one error then holds 67 to 99 % of true distributions of spreads from 6 to 20 %. (Repetitions with other noise, which
-know nothing of the smoothing, would hold 6 to 50 %.)
+know nothing of the smoothing, would hold 6 to 43 %.)
 
 Errors of the numbers. 50 repetitions with the same standard normal numbers for every frame, 25 orthogonal directions
 and their opposites, added to the curve of the sharp distribution, of which the smearing is half undone, see below. σ is
